@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# How everything is compiled, where it goes, and how it finds its libraries.
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 99)
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
+
+add_compile_options(-Wall -Wextra -Wpointer-arith -Wvla)
+add_compile_definitions(_GNU_SOURCE _FILE_OFFSET_BITS=64)
+if(NBDKIT_WERROR)
+  add_compile_options(-Werror)
+endif()
+if(NBDKIT_SANITIZE)
+  add_compile_options(-fsanitize=${NBDKIT_SANITIZE} -fno-omit-frame-pointer)
+  add_compile_options(-fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${NBDKIT_SANITIZE})
+endif()
+
+# The build tree has the layout of the install tree, and both are relocatable.
+set(NBDKIT_LIBDIR lib/nbdkit)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+set(NBDKIT_OUTPUT_LIBDIR ${CMAKE_BINARY_DIR}/${NBDKIT_LIBDIR})
+set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
+set(NBDKIT_PROGRAM_RPATH "$ORIGIN/../${NBDKIT_LIBDIR}")
+
+# Native modules have no stable interface: program and modules must come from one build
+# (src/block/native_module.h). Any change of a header makes another build of it.
+file(GLOB NBDKIT_INTERFACE_HEADERS CONFIGURE_DEPENDS
+     ${CMAKE_SOURCE_DIR}/src/base/*.h ${CMAKE_SOURCE_DIR}/src/async/*.h
+     ${CMAKE_SOURCE_DIR}/src/block/*.h)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${NBDKIT_INTERFACE_HEADERS})
+set(interface "${PROJECT_VERSION} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
+string(APPEND interface " ${CMAKE_BUILD_TYPE} ${NBDKIT_SANITIZE}")
+foreach(header IN LISTS NBDKIT_INTERFACE_HEADERS)
+  file(SHA256 ${header} digest)
+  string(APPEND interface ${digest})
+endforeach()
+string(SHA256 NBDKIT_BUILD_ID "${interface}")

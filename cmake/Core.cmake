@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Everything in src/ but the mains is one private shared library, which the programs and the native
+# modules link to: state per thread (async/frame_pool.cc) exists once in a process.
+
+file(GLOB core_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/*.cc)
+list(FILTER core_sources EXCLUDE REGEX "_test\\.cc$|/src/main/|/src/plugin_host/api/")
+
+add_library(nbdkit-core SHARED ${core_sources})
+target_include_directories(nbdkit-core PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+target_compile_definitions(nbdkit-core
+  PUBLIC NBDKIT_BUILD_ID="${NBDKIT_BUILD_ID}" NBDKIT_VERSION="${PROJECT_VERSION}")
+target_link_libraries(nbdkit-core
+  PUBLIC fmt::fmt Threads::Threads ${CMAKE_DL_LIBS}
+  PRIVATE nlohmann_json::nlohmann_json PkgConfig::NL)
+# Templates of the standard library must not take the place of a plugin's own (RTLD_GLOBAL).
+target_link_options(nbdkit-core PRIVATE
+  -Wl,--version-script=${CMAKE_SOURCE_DIR}/src/core.map -Wl,-z,defs)
+set_target_properties(nbdkit-core PROPERTIES
+  LINK_DEPENDS ${CMAKE_SOURCE_DIR}/src/core.map
+  LIBRARY_OUTPUT_DIRECTORY ${NBDKIT_OUTPUT_LIBDIR}
+  INSTALL_RPATH "$ORIGIN")
+if(NBDKIT_SANITIZE)
+  # clang links the sanitizer's runtime into programs only.
+  target_link_options(nbdkit-core PRIVATE -Wl,-z,nodefs)
+endif()
+install(TARGETS nbdkit-core LIBRARY DESTINATION ${NBDKIT_LIBDIR})

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The programs: src/main/NAME_main.cc and what it needs of src/main/NAME_*.cc.
+
+function(nbdkit_program name stem)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/main/${stem}_*.cc)
+  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+  add_executable(${name} ${sources} ${ARGN})
+  target_link_libraries(${name} PRIVATE nbdkit-core)
+  set_target_properties(${name} PROPERTIES INSTALL_RPATH ${NBDKIT_PROGRAM_RPATH})
+  install(TARGETS ${name} RUNTIME DESTINATION bin)
+endfunction()
+
+# The functions that plugins in C call are the program's own dynamic symbols, and its only ones.
+file(GLOB api_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/plugin_host/api/*.cc)
+if(EXISTS ${CMAKE_SOURCE_DIR}/src/main/nbdkit_main.cc)
+  nbdkit_program(nbdkit nbdkit ${api_sources})
+  target_link_options(nbdkit PRIVATE "-Wl,--export-dynamic-symbol=nbdkit_*")
+endif()
+if(EXISTS ${CMAKE_SOURCE_DIR}/src/main/attach_main.cc)
+  nbdkit_program(nbdkit-attach attach)
+  target_link_libraries(nbdkit-attach PRIVATE CLI11::CLI11)
+endif()

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Unit tests: one program for each room of src/ and for each module.
+
+find_package(GTest REQUIRED)
+
+file(GLOB support_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.cc)
+add_library(nbdkit-test-support STATIC ${support_sources})
+target_include_directories(nbdkit-test-support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+target_link_libraries(nbdkit-test-support PUBLIC nbdkit-core GTest::gtest)
+target_compile_definitions(nbdkit-test-support PUBLIC
+  NBDKIT_TEST_LIBDIR="${NBDKIT_OUTPUT_LIBDIR}" NBDKIT_TEST_BINDIR="${CMAKE_BINARY_DIR}/bin"
+  NBDKIT_TEST_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+
+function(nbdkit_unit_test name)
+  add_executable(${name} ${ARGN})
+  target_link_libraries(${name} PRIVATE nbdkit-test-support GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests
+    INSTALL_RPATH "$ORIGIN/../${NBDKIT_LIBDIR}")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+endfunction()
+
+file(GLOB rooms ${CMAKE_SOURCE_DIR}/src/*)
+foreach(room IN LISTS rooms)
+  cmake_path(GET room FILENAME room_name)
+  file(GLOB tests CONFIGURE_DEPENDS ${room}/*_test.cc)
+  if(tests)
+    nbdkit_unit_test(${room_name}_test ${tests})
+    if(room_name STREQUAL plugin_host)
+      target_sources(plugin_host_test PRIVATE ${api_sources})
+      target_link_options(plugin_host_test PRIVATE "-Wl,--export-dynamic-symbol=nbdkit_*")
+    endif()
+  endif()
+endforeach()
+
+get_property(modules GLOBAL PROPERTY NBDKIT_MODULES)
+foreach(module IN LISTS modules)
+  # The registered folder, without carrying a list inside a list.
+  string(REGEX REPLACE "^nbdkit-(.*)-(plugin|filter)$" "\\2s/\\1" folder ${module})
+  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*_test.cc)
+  nbdkit_unit_test(${module}_test ${tests})
+  add_dependencies(${module}_test ${module})
+endforeach()
+if(EXISTS ${CMAKE_SOURCE_DIR}/tests/CMakeLists.txt)
+  add_subdirectory(tests)
+endif()

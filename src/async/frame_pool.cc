@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "async/frame_pool.h"
+
+#include <array>
+#include <new>
+#include <utility>
+
+namespace nbdkit {
+namespace {
+
+// Under ASan every frame comes from the heap, so that a use after its end is seen.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kPooled = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+constexpr bool kPooled = false;
+#else
+constexpr bool kPooled = true;
+#endif
+#else
+constexpr bool kPooled = true;
+#endif
+
+constexpr std::size_t kStep = 64;
+constexpr std::size_t kClasses = 32;  // Frames over 2 KiB are rare and go to the heap.
+
+struct Node {
+  Node* next;
+};
+
+struct Pool {
+  std::array<Node*, kClasses> free{};
+  ~Pool() {
+    for (Node* node : free) {
+      while (node != nullptr) ::operator delete(std::exchange(node, node->next));
+    }
+  }
+};
+
+thread_local Pool pool;
+
+}  // namespace
+
+void* frame_pool_get(std::size_t size) {
+  std::size_t slot = (size + kStep - 1) / kStep;
+  if (!kPooled || slot >= kClasses) return ::operator new(size);
+  if (Node* node = pool.free[slot]) {
+    pool.free[slot] = node->next;
+    return node;
+  }
+  return ::operator new(slot* kStep);
+}
+
+void frame_pool_put(void* frame, std::size_t size) noexcept {
+  std::size_t slot = (size + kStep - 1) / kStep;
+  if (!kPooled || slot >= kClasses) return ::operator delete(frame);
+  auto* node = static_cast<Node*>(frame);
+  node->next = pool.free[slot];
+  pool.free[slot] = node;
+}
+
+}  // namespace nbdkit

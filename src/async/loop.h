@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Loop: one thread's epoll loop. What lives on a loop is used by its thread only and needs no lock.
+//
+// A turn: wait; run what other threads posted and what is due; tell the watchers; run the deferred
+// jobs; then those of the turn's end (where connections send everything that is ready with one
+// system call); and hand the turn's blocking calls to the workers under one lock.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <type_traits>
+
+#include "async/buffer_pool.h"
+#include "async/gate.h"
+#include "async/inbox.h"
+#include "async/job.h"
+#include "async/task.h"
+#include "async/timers.h"
+#include "async/worker_pool.h"
+#include "base/parse.h"
+#include "base/unique_fd.h"
+
+namespace nbdkit {
+
+// Told about a descriptor's readiness.
+class Watcher {
+ public:
+  virtual void ready(std::uint32_t epoll_events) noexcept = 0;
+
+ protected:
+  ~Watcher() = default;
+};
+
+namespace detail {
+template <typename Function>
+class BlockingCall;
+}  // namespace detail
+
+class Loop {
+ public:
+  static constexpr std::size_t kScratchSize = 512 * 1024;
+  // In front of the scratch: room for what was left over from the last receive.
+  static constexpr std::size_t kScratchHeadroom = 64;
+
+  explicit Loop(WorkerPool& workers);
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+  virtual ~Loop();
+
+  // Any thread.
+  void post(Job& job) { inbox_.push(job); }
+  void stop();  // run() returns after the current turn, or at once when it is called next.
+
+  // From here on: the loop's thread only.
+
+  void run();
+
+  // CLOCK_MONOTONIC at the beginning of this turn.
+  Nanoseconds now() const { return now_; }
+  Timers& timers() { return timers_; }
+  // Ends with operation_canceled when the gate closes first.
+  Task<void> sleep(Nanoseconds delay, Gate& gate);
+
+  // Level-triggered. One watcher a descriptor; it must be unwatched before either is gone.
+  Result<void> watch(int fd, std::uint32_t epoll_events, Watcher& watcher);
+  void change_watch(int fd, std::uint32_t epoll_events, Watcher& watcher);
+  void unwatch(int fd, Watcher& watcher);
+
+  // Runs later in this turn, before the loop waits again.
+  void defer(Job& job) { deferred_.push(job); }
+  // Runs when nothing else is left to do in this turn.
+  void at_turn_end(Job& job) { turn_end_.push(job); }
+
+  // Runs `function` on a worker and ends with the Result<T> that it returns.
+  //   std::int64_t size = co_await loop.blocking([&] { return measure(fd); });
+  template <typename Function>
+  Task<typename std::invoke_result_t<Function&>::value_type> blocking(Function function);
+  // Hands a job to the workers at the end of this turn.
+  void submit(Job& job) { submissions_.push(job); }
+
+  // Memory to receive into, shared by all on this loop: valid until the caller returns or waits.
+  // kScratchHeadroom bytes before it are usable too.
+  std::span<std::byte> scratch();
+  BufferPool& buffers() { return buffers_; }
+
+ protected:
+  // The doors to the outside, for virtual time in tests.
+  virtual Nanoseconds read_clock();
+  virtual int wait(std::span<epoll_event> events, Nanoseconds until);
+
+  int wait_for_events(std::span<epoll_event> events, Nanoseconds timeout);
+  void set_now(Nanoseconds now) { now_ = now; }
+  bool blocking_under_way() const { return blocking_ > 0; }
+
+ private:
+  template <typename Function>
+  friend class detail::BlockingCall;
+
+  static constexpr std::size_t kEventsMax = 128;
+
+  void turn();
+  void dispatch(int count);
+  void run_local_jobs();
+
+  WorkerPool& workers_;
+  UniqueFd epoll_;
+  Inbox inbox_;
+  Timers timers_;
+  Nanoseconds now_;
+  JobQueue deferred_;
+  JobQueue turn_end_;
+  JobQueue submissions_;
+  std::size_t blocking_ = 0;  // Calls of blocking() on their way.
+  BufferPool buffers_;
+  std::unique_ptr<std::byte[]> scratch_;
+  std::atomic<bool> stopping_{false};
+  std::array<epoll_event, kEventsMax> events_;
+  int events_count_ = 0;  // Of events_, while they are dispatched.
+};
+
+namespace detail {
+
+// A call that is on its way through a worker: run() first there, then on the loop.
+template <typename Function>
+class BlockingCall final : public Job {
+ public:
+  using R = std::invoke_result_t<Function&>;
+
+  BlockingCall(Loop& loop, Function& function) : loop_(loop), function_(function) {}
+  bool await_ready() const noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> waiter) noexcept {
+    waiter_ = waiter;
+    ++loop_.blocking_;
+    loop_.submit(*this);
+  }
+  R await_resume() noexcept { return std::move(*result_); }
+
+  void run() noexcept override {
+    if (result_) {
+      --loop_.blocking_;
+      return waiter_.resume();
+    }
+    result_.emplace(function_());
+    loop_.post(*this);
+  }
+
+ private:
+  Loop& loop_;
+  Function& function_;
+  std::coroutine_handle<> waiter_;
+  std::optional<R> result_;
+};
+
+}  // namespace detail
+
+template <typename Function>
+Task<typename std::invoke_result_t<Function&>::value_type> Loop::blocking(Function function) {
+  detail::BlockingCall<Function> call(*this, function);
+  auto result = co_await call;
+  if (!result.ok()) co_await fail(std::move(result).error());
+  if constexpr (!std::is_void_v<typename decltype(result)::value_type>) {
+    co_return std::move(result).value();
+  }
+}
+
+}  // namespace nbdkit

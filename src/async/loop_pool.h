@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// LoopPool: the loops that serve connections, each a thread, made on demand: one for each
+// connection up to a limit, then the least loaded one.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "async/loop.h"
+#include "async/thread.h"
+#include "async/worker_pool.h"
+
+namespace nbdkit {
+
+class LoopPool {
+ public:
+  static constexpr std::size_t kLoopsMax = 16;
+  static constexpr std::size_t kLoopsPerCpu = 4;
+
+  explicit LoopPool(WorkerPool& workers);
+  LoopPool(const LoopPool&) = delete;
+  LoopPool& operator=(const LoopPool&) = delete;
+  ~LoopPool();  // Stops and joins every loop. Nothing may be left on them.
+
+  // Any thread. Counts one more user on the loop until release().
+  Result<Loop*> acquire();
+  void release(Loop& loop);
+
+ private:
+  struct Member;
+
+  Result<Member*> add();
+
+  WorkerPool& workers_;
+  const std::size_t loops_max_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Member>> members_;
+};
+
+}  // namespace nbdkit

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "support/stack.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "block/native_module.h"
+
+namespace nbdkit {
+namespace {
+
+std::string to_string(const Reply& reply) {
+  std::string text;
+  for (const Reply::Piece& piece : reply.pieces()) {
+    if (piece.data == nullptr) {
+      text.append(piece.length, '\0');
+    } else {
+      text.append(reinterpret_cast<const char*>(piece.data), piece.length);
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+class ScriptedDevice final : public BlockDevice {
+ public:
+  ScriptedDevice(Context& context, ScriptedLayer& layer)
+      : BlockDevice(layer.properties), context_(context), layer_(layer) {}
+
+  Task<void> pread(Request request, Reply& reply) override {
+    co_await arrive(Operation::read, request);
+    auto buffer = reply.buffer(request.length);
+    std::memcpy(buffer.value().data(), layer_.bytes.data() + request.offset, request.length);
+  }
+  Task<void> pwrite(Request request, Payload& payload) override {
+    co_await arrive(Operation::write, request);
+    std::memcpy(layer_.bytes.data() + request.offset, payload.bytes().data(), request.length);
+  }
+  Task<void> flush() override { return arrive(Operation::flush, Request(Offset{0}, 0)); }
+  Task<void> trim(Request request) override { return arrive(Operation::trim, request); }
+  Task<void> zero(Request request) override {
+    co_await arrive(Operation::zero, request);
+    std::memset(layer_.bytes.data() + request.offset, 0, request.length);
+  }
+  Task<void> cache(Request request) override { return arrive(Operation::cache, request); }
+  Task<void> extents(Request request, Extents& extents) override {
+    co_await arrive(Operation::extents, request);
+    Result<void> added = extents.add(request.offset, request.length, ExtentType::data);
+    if (!added.ok()) co_await nbdkit::fail(std::move(added).error());
+  }
+
+ private:
+  Task<void> arrive(Operation operation, Request request) {
+    layer_.calls.push_back({operation, request});
+    if (layer_.delay_ != Nanoseconds(0)) co_await context_.sleep(layer_.delay_);
+    auto error = std::find_if(layer_.errors_.begin(), layer_.errors_.end(),
+                              [&](const auto& one) { return one.first == operation; });
+    if (error == layer_.errors_.end()) co_return;
+    std::errc code = error->second;
+    layer_.errors_.erase(error);
+    if (code != std::errc{}) co_await nbdkit::fail(code);
+  }
+
+  Context& context_;
+  ScriptedLayer& layer_;
+};
+
+ScriptedLayer::ScriptedLayer(std::uint64_t size) : bytes(size) {
+  properties.size = size;
+  properties.can_write = properties.can_flush = properties.can_fua = properties.can_trim = true;
+  properties.can_cache = properties.can_extents = properties.can_multi_conn = true;
+}
+
+Contract ScriptedLayer::contract() const { return {.survives = Survives::durable}; }
+
+Task<DevicePtr> ScriptedLayer::open(Context& context) {
+  return Result<DevicePtr>(std::make_unique<ScriptedDevice>(context, *this));
+}
+
+void ScriptedLayer::fail(Operation operation, std::vector<std::errc> errors) {
+  for (std::errc error : errors) errors_.emplace_back(operation, error);
+}
+
+class Stack::Recorder final : public Log {
+ public:
+  Recorder() : Log("test", true) {}
+  void write(LogLevel, std::string_view who, std::string_view text) override {
+    lines += fmt::format("{}: {}\n", who, text);
+  }
+  std::string lines;
+};
+
+Stack::Stack()
+    : gate_(loop_),
+      log_(std::make_unique<Recorder>()),
+      environment_(new Environment{*log_, UniqueFd()}) {}
+
+Stack::~Stack() {
+  (void)loop_.run(gate_.drained());
+  for (auto& device : devices_) (void)loop_.run(device->close());
+  devices_.clear();
+  if (layer_) layer_->cleanup();
+}
+
+const std::string& Stack::log() const { return log_->lines; }
+
+Result<std::unique_ptr<Stack>> Stack::make(std::string_view kind, std::string_view name,
+                                           Parameters parameters, Layer* below) {
+  std::unique_ptr<Stack> stack(new Stack);
+  auto path = fmt::format("{}/{}s/nbdkit-{}-{}.so", NBDKIT_TEST_LIBDIR, kind, name, kind);
+  Result<LoadedModule> loaded = load_native_module(path);
+  if (!loaded.ok()) return std::move(loaded).error();
+  stack->layer_ = std::move(loaded.value().layer);
+  Layer& layer = *stack->layer_;
+  layer.attach(*stack->environment_);
+  if (below != nullptr) {
+    below->attach(*stack->environment_);
+    static_cast<FilterLayer&>(layer).set_below(*below);
+  }
+  for (auto [key, value] : parameters) {
+    Result<bool> taken = layer.configure(key, value);
+    if (!taken.ok()) return std::move(taken).error();
+    if (!taken.value()) {
+      return Error(std::errc::invalid_argument, fmt::format("unknown parameter {}", key));
+    }
+  }
+  NBDKIT_TRY(layer.configured());
+  NBDKIT_TRY(layer.get_ready());
+  NBDKIT_TRY(layer.after_fork());
+  return stack;
+}
+
+Result<std::unique_ptr<Stack>> Stack::plugin(std::string_view name, Parameters parameters) {
+  return make("plugin", name, parameters, nullptr);
+}
+
+Result<std::unique_ptr<Stack>> Stack::filter(std::string_view name, Parameters parameters,
+                                             Layer& below) {
+  return make("filter", name, parameters, &below);
+}
+
+Result<Chain*> Stack::open(std::string export_name, bool read_only) {
+  contexts_.push_back(std::make_unique<Context>(loop_, gate_, *log_, contexts_.size() + 1));
+  contexts_.back()->export_name = std::move(export_name);
+  contexts_.back()->read_only = read_only;
+  Result<DevicePtr> device = loop_.run(layer_->open(*contexts_.back()));
+  if (!device.ok()) return std::move(device).error();
+  devices_.push_back(std::make_unique<Chain>(std::move(device).value()));
+  return devices_.back().get();
+}
+
+Result<std::string> Stack::read(std::uint64_t offset, std::uint64_t length, RequestFlags flags) {
+  Reply reply(loop_.buffers(), contexts_.size());
+  Result<void> result = loop_.run(device().pread(Request(Offset{offset}, length, flags), reply));
+  if (!result.ok()) return std::move(result).error();
+  return to_string(reply);
+}
+
+Result<void> Stack::write(std::uint64_t offset, std::string_view data, RequestFlags flags) {
+  Payload payload(std::as_bytes(std::span(data)), loop_.buffers(), contexts_.size());
+  return loop_.run(device().pwrite(Request(Offset{offset}, data.size(), flags), payload));
+}
+
+Result<void> Stack::flush() { return loop_.run(device().flush()); }
+
+Result<void> Stack::trim(std::uint64_t offset, std::uint64_t length, RequestFlags flags) {
+  return loop_.run(device().trim(Request(Offset{offset}, length, flags)));
+}
+
+Result<void> Stack::zero(std::uint64_t offset, std::uint64_t length, RequestFlags flags) {
+  return loop_.run(device().zero(Request(Offset{offset}, length, flags)));
+}
+
+Result<std::vector<Extent>> Stack::extents(std::uint64_t offset, std::uint64_t length,
+                                           RequestFlags flags) {
+  Extents extents(offset, device().properties().size);
+  Result<void> result =
+      loop_.run(device().extents(Request(Offset{offset}, length, flags), extents));
+  if (!result.ok()) return std::move(result).error();
+  return std::vector<Extent>(extents.list().begin(), extents.list().end());
+}
+
+}  // namespace nbdkit

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Stack: a plugin or filter under test, loaded through the same door as the server does.
+#pragma once
+
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "block/context.h"
+#include "block/layer.h"
+#include "support/test_loop.h"
+
+namespace nbdkit {
+
+// What a scripted device was asked to do.
+struct Call {
+  Operation operation;
+  Request request;
+};
+
+// A device at the bottom of a stack that remembers what it is asked, holds real bytes, and fails as
+// told. Its size and everything else it announces can be changed before it is opened.
+class ScriptedLayer final : public Layer {
+ public:
+  explicit ScriptedLayer(std::uint64_t size);
+
+  Contract contract() const override;
+  Task<DevicePtr> open(Context& context) override;
+
+  // The next calls of `operation` end with these, in order; afterwards it works again.
+  void fail(Operation operation, std::vector<std::errc> errors);
+  // Every call waits as long before it is done.
+  void set_delay(Nanoseconds delay) { delay_ = delay; }
+
+  Properties properties;
+  std::vector<std::byte> bytes;  // the disk
+  std::vector<Call> calls;       // in order of arrival, all connections
+
+ private:
+  friend class ScriptedDevice;
+
+  std::vector<std::pair<Operation, std::errc>> errors_;
+  Nanoseconds delay_{0};
+};
+
+using Parameters = std::initializer_list<std::pair<std::string_view, std::string_view>>;
+
+// One connection to a plugin, or to a filter above a ScriptedLayer.
+class Stack {
+ public:
+  // All calls that come before the first connection. The Error is what the user would see.
+  static Result<std::unique_ptr<Stack>> plugin(std::string_view name, Parameters parameters);
+  static Result<std::unique_ptr<Stack>> filter(std::string_view name, Parameters parameters,
+                                               Layer& below);
+  ~Stack();
+
+  // Opens one more connection's device; closed with the Stack.
+  Result<Chain*> open(std::string export_name = "", bool read_only = false);
+
+  // Do one request to its end on the newest device.
+  Result<std::string> read(std::uint64_t offset, std::uint64_t length,
+                           RequestFlags flags = RequestFlags::none);
+  Result<void> write(std::uint64_t offset, std::string_view data,
+                     RequestFlags flags = RequestFlags::none);
+  Result<void> flush();
+  Result<void> trim(std::uint64_t offset, std::uint64_t length,
+                    RequestFlags flags = RequestFlags::none);
+  Result<void> zero(std::uint64_t offset, std::uint64_t length,
+                    RequestFlags flags = RequestFlags::none);
+  Result<std::vector<Extent>> extents(std::uint64_t offset, std::uint64_t length,
+                                      RequestFlags flags = RequestFlags::none);
+
+  Chain& device() { return *devices_.back(); }
+  Layer& layer() { return *layer_; }
+  TestLoop& loop() { return loop_; }
+  // What the layers said to the operator.
+  const std::string& log() const;
+
+ private:
+  class Recorder;
+
+  Stack();
+  static Result<std::unique_ptr<Stack>> make(std::string_view kind, std::string_view name,
+                                             Parameters parameters, Layer* below);
+
+  TestLoop loop_;
+  Gate gate_;
+  std::unique_ptr<Recorder> log_;
+  std::unique_ptr<Environment> environment_;
+  std::unique_ptr<Layer> layer_;
+  std::vector<std::unique_ptr<Context>> contexts_;
+  std::vector<std::unique_ptr<Chain>> devices_;
+};
+
+}  // namespace nbdkit
