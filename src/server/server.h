@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Server: serves a stack of layers on every socket that it is given.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "async/loop_pool.h"
+#include "base/unique_fd.h"
+#include "block/layer_stack.h"
+
+namespace nbdkit {
+
+struct ServerOptions {
+  bool read_only = false;
+  std::size_t calls_max = 16;  // -t: blocking calls under way for one connection
+};
+
+// What a client is told about an export (NBD protocol, "Transmission flags").
+struct ExportInfo {
+  std::uint64_t size = 0;
+  std::uint16_t transmission_flags = 0;
+  BlockSize block_size;
+  std::string description;
+  std::string identity;
+};
+
+struct StartOptions {
+  enum class Mode { handshake, transmission };
+  Mode mode = Mode::handshake;
+  std::string export_name;  // transmission: the handshake names it otherwise
+  bool kernel = false;      // the other end is the kernel's nbd driver
+  // The descriptor came from somebody else and shares its file description with the giver: no
+  // socket option and no file flag of it may be touched.
+  bool foreign = false;
+};
+
+using ConnectionId = std::uint64_t;
+
+struct Started {
+  ConnectionId id;
+  ExportInfo info;  // transmission only
+};
+
+// Lives on the main loop; every call comes from its thread.
+class Server {
+ public:
+  // What is passed outlives the server.
+  Server(Loop& main_loop, LoopPool& loops, LayerStack& stack, Log& log, ServerOptions options);
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+  ~Server();  // stop() has ended.
+
+  // Serves a connected stream socket until its client leaves. In transmission mode it ends when the
+  // export is open and requests are answered; in handshake mode at once.
+  Task<Started> start(UniqueFd socket, StartOptions options);
+
+  // What a client would be told about an export, without one.
+  Task<ExportInfo> query(std::string export_name, bool kernel);
+
+  // Called on the main loop whenever a connection has ended.
+  void on_connection_end(std::function<void(ConnectionId)> told) { told_ = std::move(told); }
+  std::size_t connections() const;
+
+  // Ends every connection: stops reading, finishes what is under way, sends it, closes the devices.
+  // What a client does not take within kDrainMax is dropped.
+  static constexpr Seconds kDrainMax{10};
+  Task<void> stop();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+  std::function<void(ConnectionId)> told_;
+};
+
+}  // namespace nbdkit
