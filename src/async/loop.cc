@@ -91,7 +91,7 @@ int Loop::wait(std::span<epoll_event> events, Nanoseconds until) {
 }
 
 void Loop::turn() {
-  Nanoseconds until = timers_.next();
+  Nanoseconds until = next_turn_.empty() ? timers_.next() : now_;
   int count = 0;
   if (inbox_.prepare_to_sleep()) {
     count = wait(events_, until);
@@ -102,6 +102,7 @@ void Loop::turn() {
   now_ = read_clock();
   JobQueue arrived = inbox_.take();
   deferred_.append(arrived);
+  deferred_.append(next_turn_);
   timers_.run_expired(now_);
   dispatch(count);
   run_local_jobs();

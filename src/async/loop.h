@@ -74,6 +74,8 @@ class Loop {
 
   // Runs later in this turn, before the loop waits again.
   void defer(Job& job) { deferred_.push(job); }
+  // Runs in the next turn, which does not wait: for who has more to do but lets others go first.
+  void at_next_turn(Job& job) { next_turn_.push(job); }
   // Runs when nothing else is left to do in this turn.
   void at_turn_end(Job& job) { turn_end_.push(job); }
 
@@ -115,6 +117,7 @@ class Loop {
   Nanoseconds now_;
   JobQueue deferred_;
   JobQueue turn_end_;
+  JobQueue next_turn_;
   JobQueue submissions_;
   std::size_t blocking_ = 0;  // Calls of blocking() on their way.
   BufferPool buffers_;

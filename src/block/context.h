@@ -45,7 +45,8 @@ class Context {
   std::string export_name;
   bool read_only = false;
   bool tls = false;
-  bool kernel = false;  // the peer is the kernel's block device (handoff: "peer":"kernel")
+  std::size_t calls_max = 16;  // blocking calls under way at once (nbdkit's -t)
+  bool kernel = false;         // the peer is the kernel's block device (handoff: "peer":"kernel")
   Peer peer;
 
  private:
