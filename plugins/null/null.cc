@@ -33,10 +33,10 @@ class NullLayer final : public Layer {
   }
   std::string_view long_name() const override { return "nbdkit null plugin"; }
 
-  Task<DevicePtr> open(Context&) override {
+  Task<DevicePtr> open(Context& context) override {
     Properties properties;
     properties.size = static_cast<std::uint64_t>(size_);
-    properties.can_write = true;
+    properties.can_write = !context.read_only;
     properties.can_flush = true;
     properties.can_fua = true;
     properties.can_trim = true;
