@@ -64,12 +64,14 @@ void LayerStack::cleanup() {
 Contract LayerStack::contract() const {
   Contract whole = plugin().contract();
   whole.transparent = true;
+  whole.multi_conn = MultiConn::as_below;
   for (std::size_t i = 1; i < entries_.size(); ++i) {
     Contract one = entries_[i].layer->contract();
     whole.survives = std::min(whole.survives, one.survives);
     whole.shared_open &= one.shared_open;
     whole.transparent &= one.transparent;
     whole.swap_fit &= one.swap_fit;
+    whole.multi_conn = std::min(whole.multi_conn, one.multi_conn);
   }
   return whole;
 }

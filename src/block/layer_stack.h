@@ -36,7 +36,8 @@ class LayerStack {
   Result<void> after_fork();
   void cleanup();
 
-  // Of the whole: as weak as the weakest layer.
+  // Of the whole: as weak as the weakest layer. multi_conn: whether can_multi_conn of an open
+  // device may be believed; one filter that says no is enough.
   Contract contract() const;
 
  private:

@@ -6,6 +6,7 @@
 namespace nbdkit {
 
 Result<void> Payload::pin() {
+  if (whole_ != nullptr) return whole_->pin();
   if (pinned_) return {};
   Result<Buffer> copy = pool_->get(bytes_.size(), owner_);
   if (!copy.ok()) return std::move(copy).error();

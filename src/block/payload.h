@@ -26,16 +26,21 @@ class Payload {
         pool_(&pool),
         owner_(owner) {}
 
-  std::span<const std::byte> bytes() const { return bytes_; }
-  bool pinned() const { return pinned_; }
+  std::span<const std::byte> bytes() const {
+    return whole_ != nullptr ? whole_->bytes().subspan(from_, bytes_.size()) : bytes_;
+  }
+  bool pinned() const { return whole_ != nullptr ? whole_->pinned() : pinned_; }
 
-  // From now on the bytes stay where they are, page-aligned when they had to be copied.
+  // From now on the bytes stay where they are, page-aligned when they had to be copied (all of the
+  // whole when this is a part).
   Result<void> pin();
 
-  // A part of this one, for a layer that splits requests. Valid as long as this one is.
-  Payload part(std::size_t from, std::size_t length) const {
-    Payload view(bytes_.subspan(from, length), *pool_, owner_);
-    view.pinned_ = pinned_;
+  // A part of this one, for a layer that splits requests. This one must stay where it is as long
+  // as the part is used: pinning either moves both.
+  Payload part(std::size_t from, std::size_t length) {
+    Payload view(bytes().subspan(from, length), *pool_, owner_);
+    view.whole_ = this;
+    view.from_ = from;
     return view;
   }
   // For a layer that writes other bytes than it was given.
@@ -44,7 +49,9 @@ class Payload {
   std::uint64_t owner() const { return owner_; }
 
  private:
-  std::span<const std::byte> bytes_;
+  std::span<const std::byte> bytes_;  // of a part: only the size counts
+  Payload* whole_ = nullptr;          // what this is a part of
+  std::size_t from_ = 0;              // where in it
   Buffer buffer_;
   bool pinned_ = false;
   BufferPool* pool_;

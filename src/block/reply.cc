@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "block/reply.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
+
+#include "base/check.h"
 
 namespace nbdkit {
 
@@ -48,8 +51,32 @@ void Reply::append(Reply& other) {
   other.buffers_.clear();
 }
 
+void Reply::append_part(Reply& other, std::uint64_t from, std::uint64_t length) {
+  size_ += length;
+  for (const Piece& piece : other.pieces_) {
+    std::uint64_t skipped = std::min<std::uint64_t>(from, piece.length);
+    from -= skipped;
+    std::uint64_t taken = std::min(length, piece.length - skipped);
+    length -= taken;
+    if (taken == 0) continue;
+    const std::byte* data = piece.data != nullptr ? piece.data + skipped : nullptr;
+    pieces_.push_back({data, static_cast<std::size_t>(taken)});
+  }
+  NBDKIT_CHECK(from == 0 && length == 0);
+  other.pieces_.clear();
+  other.size_ = 0;
+  append(other);  // What keeps the memory alive.
+}
+
+// Nothing but one buffer of ours, whole: lent memory may lie right behind it in one piece.
+bool Reply::is_one_buffer() const {
+  if (buffers_.size() != 1 || pieces_.size() != 1) return false;
+  std::span<const std::byte> bytes = buffers_[0].bytes();
+  return pieces_[0].data == bytes.data() && pieces_[0].length == bytes.size();
+}
+
 Result<std::span<std::byte>> Reply::mutable_bytes() {
-  if (buffers_.size() == 1 && pieces_.size() == 1 && releases_.empty()) return buffers_[0].bytes();
+  if (is_one_buffer()) return buffers_[0].bytes();
   if (size_ == 0) return std::span<std::byte>();
   Reply copy(pool_, owner_);
   Result<std::span<std::byte>> bytes = copy.buffer(static_cast<std::size_t>(size_));

@@ -41,6 +41,9 @@ class Reply {
   // Takes all pieces of `other`, which is empty then. Both belong to one loop.
   void append(Reply& other);
 
+  // Takes `length` bytes of `other` from `from` on; all of it is gone then.
+  void append_part(Reply& other, std::uint64_t from, std::uint64_t length);
+
   // For a layer that changes what it read: everything in one buffer.
   Result<std::span<std::byte>> mutable_bytes();
 
@@ -51,6 +54,8 @@ class Reply {
   std::span<const Piece> pieces() const { return pieces_; }
 
  private:
+  bool is_one_buffer() const;
+
   BufferPool& pool_;
   std::uint64_t owner_;
   std::uint64_t size_ = 0;
