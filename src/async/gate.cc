@@ -25,7 +25,7 @@ class Gate::Drain final : public Job {
   std::coroutine_handle<> waiter_;
 };
 
-Gate::~Gate() { NBDKIT_CHECK(inside_ == 0); }
+Gate::~Gate() { NBDKIT_CHECK(inside_ == 0 && first_ == nullptr); }
 
 bool Gate::enter() {
   if (closed_) return false;

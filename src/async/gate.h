@@ -12,7 +12,7 @@ namespace nbdkit {
 
 class Loop;
 
-// One loop's; its thread only. Must be empty when it is destroyed.
+// One loop's; its thread only. Must be empty when it is destroyed, with nothing asleep on it.
 class Gate {
  public:
   explicit Gate(Loop& loop) : loop_(loop) {}

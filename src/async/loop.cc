@@ -66,7 +66,13 @@ void Loop::stop() {
 }
 
 void Loop::run() {
+  finish_turn();  // What was left here before anybody ran this loop must not wait for an event.
   while (!stopping_.exchange(false)) turn();
+}
+
+void Loop::finish_turn() {
+  run_local_jobs();
+  if (!submissions_.empty()) workers_.submit(submissions_);
 }
 
 Nanoseconds Loop::read_clock() { return monotonic_now(); }
@@ -81,9 +87,15 @@ int Loop::wait_for_events(std::span<epoll_event> events, Nanoseconds timeout) {
     time.tv_nsec = (timeout % Seconds(1)).count();
     limit = &time;
   }
-  int count =
-      ::epoll_pwait2(epoll_.get(), events.data(), static_cast<int>(events.size()), limit, nullptr);
-  return std::max(count, 0);  // Only EINTR is possible.
+  int room = static_cast<int>(events.size());
+  int count = ::epoll_pwait2(epoll_.get(), events.data(), room, limit, nullptr);
+  if (count < 0 && errno == ENOSYS) {  // Before Linux 5.11, and some sandboxes.
+    constexpr Nanoseconds kLongest = Seconds(3600);
+    auto whole = std::chrono::ceil<Milliseconds>(std::min(timeout, kLongest));
+    count = ::epoll_wait(epoll_.get(), events.data(), room,
+                         limit == nullptr ? -1 : static_cast<int>(whole.count()));
+  }
+  return std::max(count, 0);  // Only EINTR is left.
 }
 
 int Loop::wait(std::span<epoll_event> events, Nanoseconds until) {
@@ -105,8 +117,7 @@ void Loop::turn() {
   deferred_.append(next_turn_);
   timers_.run_expired(now_);
   dispatch(count);
-  run_local_jobs();
-  if (!submissions_.empty()) workers_.submit(submissions_);
+  finish_turn();
 }
 
 void Loop::dispatch(int count) {

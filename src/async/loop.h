@@ -109,6 +109,7 @@ class Loop {
   void turn();
   void dispatch(int count);
   void run_local_jobs();
+  void finish_turn();
 
   WorkerPool& workers_;
   UniqueFd epoll_;

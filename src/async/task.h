@@ -178,8 +178,8 @@ inline Task<void> detail::Promise<void>::get_return_object() noexcept {
   return Task<void>(Task<void>::Handle::from_promise(*this));
 }
 
-// Runs a Task to its end and gives its Result to `then`; at once when it is already done.
-// The frame that waits frees itself.
+// Runs a Task to its end and gives its Result to `then`; at once when it is already done. The Task
+// is gone when `then` runs, so that may free what the Task used. The frame that waits frees itself.
 struct Detached {
   struct promise_type {
     Detached get_return_object() const noexcept { return {}; }
@@ -198,7 +198,10 @@ Detached finish_later(Task<T> task, Then then) {
 
 template <typename T, typename Then>
 void finish(Task<T> task, Then then) {
-  if (task.done()) return then(task.take());
+  if (task.done()) {
+    Result<T> result = Task<T>(std::move(task)).take();
+    return then(std::move(result));
+  }
   finish_later(std::move(task), std::move(then));
 }
 

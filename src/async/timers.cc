@@ -39,7 +39,7 @@ void Timers::sift_down(std::size_t at) {
 void Timers::arm(Timer& timer, Nanoseconds when) {
   disarm(timer);
   timer.heap_ = this;
-  timer.when_ = when;
+  timer.when_ = when > expiring_until_ ? when : expiring_until_ + Nanoseconds(1);
   heap_.push_back(&timer);
   sift_up(heap_.size() - 1);
 }
@@ -57,11 +57,13 @@ void Timers::disarm(Timer& timer) {
 }
 
 void Timers::run_expired(Nanoseconds now) {
+  expiring_until_ = now;
   while (!heap_.empty() && heap_.front()->when_ <= now) {
     Timer* timer = heap_.front();
     disarm(*timer);
     timer->expired();
   }
+  expiring_until_ = Nanoseconds::min();
 }
 
 }  // namespace nbdkit

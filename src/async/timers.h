@@ -37,7 +37,8 @@ class Timers {
  public:
   static constexpr Nanoseconds kNever = Nanoseconds::max();
 
-  // Moves it when it is armed already.
+  // Moves it when it is armed already. What is armed while others expire waits for the next turn,
+  // even when it is due: a loop of sleep(0) must not keep the sockets from being served.
   void arm(Timer& timer, Nanoseconds when);
   void disarm(Timer& timer);
   Nanoseconds next() const { return heap_.empty() ? kNever : heap_.front()->when_; }
@@ -50,6 +51,7 @@ class Timers {
   void sift_down(std::size_t at);
 
   std::vector<Timer*> heap_;
+  Nanoseconds expiring_until_ = Nanoseconds::min();  // While run_expired() is at work.
 };
 
 }  // namespace nbdkit

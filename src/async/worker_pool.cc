@@ -59,6 +59,7 @@ bool WorkerPool::start_thread() {
     return false;
   }
   self->thread.emplace(std::move(thread).value());
+  ++starting_;
   return true;
 }
 
@@ -73,7 +74,7 @@ void WorkerPool::submit(JobQueue& jobs) {
       ++queued_;
     }
     for (std::size_t i = std::min(queued_, idle_); i > 0; --i) wake_.notify_one();
-    std::size_t wanted = queued_ - std::min(queued_, idle_);
+    std::size_t wanted = queued_ - std::min(queued_, idle_ + starting_);
     while (wanted > 0 && workers_.size() < limits_.threads_max && start_thread()) --wanted;
     if (workers_.empty()) {
       jobs.append(queue_);
@@ -86,6 +87,7 @@ void WorkerPool::submit(JobQueue& jobs) {
 
 void WorkerPool::work(std::list<Worker>::iterator self) {
   std::unique_lock lock(mutex_);
+  --starting_;
   for (;;) {
     if (Job* job = queue_.pop()) {
       --queued_;

@@ -50,6 +50,7 @@ class WorkerPool {
   JobQueue queue_;
   std::size_t queued_ = 0;
   std::size_t idle_ = 0;
+  std::size_t starting_ = 0;  // Made, but not at work yet: they will take a job each.
   bool stopping_ = false;
   std::list<Worker> workers_;
   std::list<Worker> ended_;  // To be joined by whoever comes next.
