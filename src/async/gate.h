@@ -27,6 +27,18 @@ class Gate {
   [[nodiscard]] bool enter();
   void leave();
 
+  // Leaves at the end of its life; for who has entered.
+  class Pass {
+   public:
+    explicit Pass(Gate& gate) : gate_(gate) {}
+    Pass(const Pass&) = delete;
+    Pass& operator=(const Pass&) = delete;
+    ~Pass() { gate_.leave(); }
+
+   private:
+    Gate& gate_;
+  };
+
   void close();
 
   // Closes, and finishes when nothing is inside. One waiter at a time.

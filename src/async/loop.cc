@@ -68,6 +68,10 @@ void Loop::stop() {
 void Loop::run() {
   finish_turn();  // What was left here before anybody ran this loop must not wait for an event.
   while (!stopping_.exchange(false)) turn();
+  // What was posted before the stop is still done.
+  JobQueue arrived = inbox_.take();
+  deferred_.append(arrived);
+  run_local_jobs();
 }
 
 void Loop::finish_turn() {

@@ -113,6 +113,8 @@ struct BlockStatusWire {
 };
 static_assert(sizeof(BlockStatusWire) == 24);
 
+inline constexpr std::uint32_t kBaseAllocationId = 1;  // what we call this metadata context
+
 struct StatusExtentWire {
   Be<std::uint32_t> length;
   Be<std::uint32_t> flags;

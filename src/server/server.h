@@ -11,21 +11,13 @@
 #include "async/loop_pool.h"
 #include "base/unique_fd.h"
 #include "block/layer_stack.h"
+#include "server/export_info.h"
 
 namespace nbdkit {
 
 struct ServerOptions {
   bool read_only = false;
   std::size_t calls_max = 16;  // -t: blocking calls under way for one connection
-};
-
-// What a client is told about an export (NBD protocol, "Transmission flags").
-struct ExportInfo {
-  std::uint64_t size = 0;
-  std::uint16_t transmission_flags = 0;
-  BlockSize block_size;
-  std::string description;
-  std::string identity;
 };
 
 struct StartOptions {
@@ -45,6 +37,8 @@ struct Started {
   ExportInfo info;  // transmission only
 };
 
+class Connection;
+
 // Lives on the main loop; every call comes from its thread.
 class Server {
  public:
@@ -63,7 +57,7 @@ class Server {
 
   // Called on the main loop whenever a connection has ended.
   void on_connection_end(std::function<void(ConnectionId)> told) { told_ = std::move(told); }
-  std::size_t connections() const;
+  std::size_t connections() const { return connections_.size(); }
 
   // Ends every connection: stops reading, finishes what is under way, sends it, closes the devices.
   // What a client does not take within kDrainMax is dropped.
@@ -71,8 +65,18 @@ class Server {
   Task<void> stop();
 
  private:
-  class Impl;
-  std::unique_ptr<Impl> impl_;
+  class Deadline;
+
+  void ended(ConnectionId id);
+
+  Loop& main_loop_;
+  LoopPool& loops_;
+  LayerStack& stack_;
+  Log& log_;
+  const ServerOptions options_;
+  Gate gate_;  // every connection and every query is inside
+  ConnectionId last_id_ = 0;
+  std::map<ConnectionId, std::shared_ptr<Connection>> connections_;
   std::function<void(ConnectionId)> told_;
 };
 

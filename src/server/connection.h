@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Connection: one client, from its socket to the closing of its device.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "async/loop.h"
+#include "block/layer_stack.h"
+#include "server/server.h"
+#include "server/transmission.h"
+
+namespace nbdkit {
+
+// Belongs to the server on the main loop and works on a loop of its own. Shared, because a message
+// from one to the other may still be on its way when the connection has ended.
+class Connection : public std::enable_shared_from_this<Connection> {
+ public:
+  // Told on the connection's loop. `opened` only in transmission mode and before `ended`; the
+  // functions must not touch the connection.
+  struct Events {
+    std::function<void(Result<ExportInfo>)> opened;
+    std::function<void()> ended;
+  };
+
+  Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log, ServerOptions server_options,
+             StartOptions options);
+
+  // Any thread, once each.
+  void begin(UniqueFd socket, Events events);
+  // Ends at the boundary of a request.
+  void drain();
+  // Ends without another byte.
+  void abandon();
+
+  Loop& loop() const { return loop_; }
+
+ private:
+  Task<void> serve(UniqueFd socket);
+  Task<DevicePtr> negotiate(ByteStream& stream, Agreement& agreement);
+  Task<DevicePtr> open_export();
+  Task<void> transmit(ByteStream& stream, DevicePtr opened, Agreement agreement);
+  void log_failure(const Error& error);
+
+  Loop& loop_;
+  LayerStack& stack_;
+  Log& log_;
+  const StartOptions options_;
+  const std::string who_;
+  Gate gate_;
+  Context context_;
+  Events events_;
+  bool draining_ = false;
+  Transmission* transmission_ = nullptr;  // while it runs
+};
+
+}  // namespace nbdkit

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "server/handshake.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "proto/option_data.h"
+#include "server/export_info.h"
+
+namespace nbdkit {
+namespace {
+
+constexpr std::string_view kBaseAllocation = "base:allocation";
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+
+template <typename Wire>
+std::span<const std::byte> bytes_of_wire(const Wire& wire) {
+  return std::as_bytes(std::span(&wire, 1));
+}
+
+// A number and a text behind it, as several option replies have them.
+template <typename T>
+std::vector<std::byte> number_and_text(T number, std::string_view text) {
+  Be<T> wire(number);
+  std::vector<std::byte> data(sizeof wire + text.size());
+  std::memcpy(data.data(), &wire, sizeof wire);
+  if (!text.empty()) std::memcpy(data.data() + sizeof wire, text.data(), text.size());
+  return data;
+}
+
+}  // namespace
+
+Task<DevicePtr> Handshake::run() {
+  Result<void> result = co_await negotiate().as_result();
+  if (result.ok()) co_return std::move(device_);
+  if (device_) co_await close();
+  co_await fail(std::move(result).error());
+}
+
+Task<void> Handshake::negotiate() {
+  co_await top_.preconnect(context_);
+  co_await greet();
+  bool over = false;
+  while (!over) over = co_await take_option();
+}
+
+Task<void> Handshake::greet() {
+  GreetingWire greeting;
+  greeting.flags = kFixedNewstyle | kNoZeroes;
+  co_await channel_.write(bytes_of_wire(greeting));
+  Be<std::uint32_t> answer;
+  co_await channel_.read_wire(answer);
+  std::uint32_t flags = answer.get();
+  if ((flags & ~std::uint32_t{kFixedNewstyle | kNoZeroes}) != 0) {
+    co_await fail(Error(std::errc::protocol_error, "the client has unknown handshake flags"));
+  }
+  no_zeroes_ = (flags & kNoZeroes) != 0;
+  fixed_newstyle_ = (flags & kFixedNewstyle) != 0;
+}
+
+Task<bool> Handshake::take_option() {
+  OptionWire wire;
+  co_await channel_.read_wire(wire);
+  if (wire.magic.get() != kOptionMagic) {
+    co_await fail(Error(std::errc::protocol_error, "the client sent no valid option"));
+  }
+  if (options_left_-- == 0) {
+    co_await fail(Error(std::errc::protocol_error, "the client sent too many options"));
+  }
+  Option option = wire.option.get();
+  std::uint32_t length = wire.length.get();
+  if (length > kOptionSkipMax) {
+    co_await fail(Error(std::errc::protocol_error, "the client sent an endless option"));
+  }
+  bool over = false;
+  if (length > kOptionDataMax) {
+    co_await channel_.skip(length);
+    if (option == Option::export_name) {  // Has no reply that could say no.
+      co_await fail(Error(std::errc::protocol_error, "the client's export name is too long"));
+    }
+    co_await reply_text(option, OptionReply::too_big, "the option is too long");
+  } else {
+    std::vector<std::byte> data(length);
+    co_await channel_.read(data);
+    over = co_await handle(option, data);
+  }
+  co_return over;
+}
+
+Task<bool> Handshake::handle(Option option, Data data) {
+  if (!fixed_newstyle_ && option != Option::export_name) {
+    co_await fail(Error(std::errc::protocol_error, "the client sent an option it may not use"));
+  }
+  switch (option) {
+    case Option::export_name:
+      co_return co_await export_name(data);
+    case Option::abort:
+      co_await reply(option, OptionReply::ack);
+      co_return true;
+    case Option::list:
+      co_await list(data);
+      break;
+    case Option::info:
+    case Option::go:
+      co_return co_await info_or_go(option, data);
+    case Option::structured_reply:
+      co_await structured_reply(data);
+      break;
+    case Option::list_meta_context:
+    case Option::set_meta_context:
+      co_await meta_context(option, data);
+      break;
+    default:
+      co_await reply_text(option, OptionReply::unsupported, "not supported");
+      break;
+  }
+  co_return false;
+}
+
+Task<bool> Handshake::export_name(Data data) {
+  if (data.size() > kStringMax) {
+    co_await fail(Error(std::errc::protocol_error, "the client's export name is too long"));
+  }
+  co_await open(std::string(reinterpret_cast<const char*>(data.data()), data.size()));
+  ExportInfo info =
+      export_info(device_->properties(), agreement_.read_only, agreement_.structured_replies);
+  std::array<std::byte, sizeof(ExportNameReplyWire) + kExportNameZeroes> answer{};
+  ExportNameReplyWire wire;
+  wire.size = info.size;
+  wire.flags = info.transmission_flags;
+  std::memcpy(answer.data(), &wire, sizeof wire);
+  co_await channel_.write(std::span(answer).first(no_zeroes_ ? sizeof wire : answer.size()));
+  co_return true;
+}
+
+Task<void> Handshake::list(Data data) {
+  if (!data.empty()) {
+    co_await reply_text(Option::list, OptionReply::invalid, "a list has no data");
+    co_return;
+  }
+  Result<std::vector<ExportEntry>> exports = co_await top_.list_exports(context_).as_result();
+  if (!exports.ok()) {
+    co_await reply_text(Option::list, OptionReply::platform, exports.error().detail());
+    co_return;
+  }
+  // A client may well ask for each of them in turn.
+  options_left_ += kOptionsPerExport * static_cast<unsigned>(exports.value().size());
+  for (const ExportEntry& entry : exports.value()) {
+    std::vector<std::byte> answer =
+        number_and_text(static_cast<std::uint32_t>(entry.name.size()), entry.name);
+    Data description = bytes_of(entry.description);
+    answer.insert(answer.end(), description.begin(), description.end());
+    co_await reply(Option::list, OptionReply::server, answer);
+  }
+  co_await reply(Option::list, OptionReply::ack);
+}
+
+Task<bool> Handshake::info_or_go(Option option, Data data) {
+  std::optional<InfoRequest> request = parse_info_request(data);
+  if (!request) {
+    co_await reply_text(option, OptionReply::invalid, "the option's data is malformed");
+    co_return false;
+  }
+  Result<void> opened = co_await open(request->export_name).as_result();
+  if (!opened.ok()) {
+    context_.log().error(who_, "open: {}", opened.error().message());
+    co_await reply_text(option, OptionReply::unknown, opened.error().detail());
+    co_return false;
+  }
+  // An agreement on metadata holds for the export it was made for, and no other.
+  if (meta_context_export_ != request->export_name) agreement_.base_allocation = false;
+  co_await send_infos(option, request->infos);
+  if (option == Option::info) co_await close();
+  co_await reply(option, OptionReply::ack);
+  co_return option == Option::go;
+}
+
+Task<void> Handshake::send_infos(Option option, std::span<const Info> wanted) {
+  ExportInfo info =
+      export_info(device_->properties(), agreement_.read_only, agreement_.structured_replies);
+  auto wants = [&](Info one) {
+    return std::find(wanted.begin(), wanted.end(), one) != wanted.end();
+  };
+  InfoExportWire wire;
+  wire.size = info.size;
+  wire.flags = info.transmission_flags;
+  co_await reply(option, OptionReply::info, bytes_of_wire(wire));
+  if (wants(Info::name)) {
+    std::vector<std::byte> name = number_and_text(Info::name, context_.export_name);
+    co_await reply(option, OptionReply::info, name);
+  }
+  if (wants(Info::description) && !info.description.empty()) {
+    std::vector<std::byte> text = number_and_text(Info::description, info.description);
+    co_await reply(option, OptionReply::info, text);
+  }
+  if (wants(Info::block_size) && info.block_size.known()) {
+    InfoBlockSizeWire sizes;
+    sizes.minimum = info.block_size.minimum;
+    sizes.preferred = info.block_size.preferred;
+    sizes.maximum = info.block_size.maximum;
+    co_await reply(option, OptionReply::info, bytes_of_wire(sizes));
+  }
+}
+
+Task<void> Handshake::structured_reply(Data data) {
+  Option option = Option::structured_reply;
+  if (!data.empty() || agreement_.structured_replies) {
+    co_await reply_text(option, OptionReply::invalid, "asked for twice, or with data");
+    co_return;
+  }
+  agreement_.structured_replies = true;
+  co_await reply(option, OptionReply::ack);
+}
+
+Task<void> Handshake::meta_context(Option option, Data data) {
+  std::optional<MetaContextRequest> request = parse_meta_context_request(data);
+  if (!request || !agreement_.structured_replies) {
+    co_await reply_text(option, OptionReply::invalid,
+                        request ? "structured replies come first" : "the option is malformed");
+    co_return;
+  }
+  bool set = option == Option::set_meta_context;
+  auto names_it = [&](const std::string& query) {
+    return query == kBaseAllocation || (!set && query == "base:");
+  };
+  bool wanted = (!set && request->queries.empty()) ||
+                std::any_of(request->queries.begin(), request->queries.end(), names_it);
+  if (set) {
+    agreement_.base_allocation = wanted;
+    meta_context_export_ = request->export_name;
+  }
+  if (wanted) {
+    std::uint32_t id = set ? kBaseAllocationId : 0;
+    std::vector<std::byte> answer = number_and_text(id, kBaseAllocation);
+    co_await reply(option, OptionReply::meta_context, answer);
+  }
+  co_await reply(option, OptionReply::ack);
+}
+
+// Only here is a plugin opened: never before the client has said which export it wants.
+Task<void> Handshake::open(std::string name) {
+  if (name.empty()) {
+    std::string default_name = co_await top_.default_export(context_);
+    name = std::move(default_name);
+  }
+  context_.export_name = std::move(name);
+  DevicePtr device = co_await top_.open(context_);
+  device_ = std::move(device);
+}
+
+Task<void> Handshake::close() {
+  DevicePtr device = std::move(device_);
+  Result<void> closed = co_await device->close().as_result();
+  if (!closed.ok()) context_.log().error(who_, "close: {}", closed.error().message());
+}
+
+Task<void> Handshake::reply(Option option, OptionReply type, Data data) {
+  OptionReplyWire wire;
+  wire.option = option;
+  wire.type = type;
+  wire.length = static_cast<std::uint32_t>(data.size());
+  std::vector<std::byte> whole(sizeof wire + data.size());
+  std::memcpy(whole.data(), &wire, sizeof wire);
+  if (!data.empty()) std::memcpy(whole.data() + sizeof wire, data.data(), data.size());
+  co_await channel_.write(whole);
+}
+
+Task<void> Handshake::reply_text(Option option, OptionReply type, std::string_view text) {
+  // A plugin's words may be longer than what a client has to accept.
+  return reply(option, type, bytes_of(text.substr(0, kStringMax)));
+}
+
+}  // namespace nbdkit

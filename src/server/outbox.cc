@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "server/outbox.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace nbdkit {
+namespace {
+
+constexpr std::size_t kZeroesSize = 64 * 1024;
+constexpr std::array<std::byte, kZeroesSize> kZeroes{};
+
+}  // namespace
+
+void Outbox::add_piece(const void* data, std::size_t length) {
+  bytes_ += length;
+  if (!empty()) {
+    iovec& last = pieces_.back();
+    if (static_cast<const std::byte*>(last.iov_base) + last.iov_len == data) {
+      last.iov_len += length;
+      return;
+    }
+  }
+  pieces_.push_back({const_cast<void*>(data), length});
+}
+
+void Outbox::add_copy(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    if (block_used_ == kBlockSize) {
+      ++block_;
+      block_used_ = 0;
+    }
+    if (block_ == blocks_.size()) {
+      blocks_.push_back(std::make_unique_for_overwrite<std::byte[]>(kBlockSize));
+    }
+    std::size_t length = std::min(bytes.size(), kBlockSize - block_used_);
+    std::byte* to = blocks_[block_].get() + block_used_;
+    std::memcpy(to, bytes.data(), length);
+    block_used_ += length;
+    bytes = bytes.subspan(length);
+    add_piece(to, length);
+  }
+}
+
+void Outbox::add(Reply::Piece piece) {
+  if (piece.data != nullptr) return add_piece(piece.data, piece.length);
+  while (piece.length > 0) {
+    std::size_t length = std::min(piece.length, kZeroesSize);
+    add_piece(kZeroes.data(), length);
+    piece.length -= length;
+  }
+}
+
+Result<bool> Outbox::send(ByteStream& stream) {
+  while (!empty()) {
+    Result<std::size_t> sent = stream.send(std::span(pieces_).subspan(first_));
+    if (!sent.ok()) {
+      if (sent.error().code == std::errc::resource_unavailable_try_again) return false;
+      return std::move(sent).error();
+    }
+    std::size_t n = sent.value();
+    while (first_ < pieces_.size() && n >= pieces_[first_].iov_len) {
+      n -= pieces_[first_].iov_len;
+      ++first_;
+    }
+    if (n > 0) {
+      iovec& piece = pieces_[first_];
+      piece.iov_base = static_cast<std::byte*>(piece.iov_base) + n;
+      piece.iov_len -= n;
+    }
+  }
+  clear();
+  return true;
+}
+
+void Outbox::clear() {
+  pieces_.clear();
+  first_ = bytes_ = replies_ = block_ = block_used_ = 0;
+  if (blocks_.size() > 1) blocks_.resize(1);  // One is what a connection keeps while idle.
+}
+
+}  // namespace nbdkit

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Outbox: replies on their way to the socket. A turn's replies leave with one sendmsg().
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "async/stream.h"
+#include "block/reply.h"
+
+namespace nbdkit {
+
+// Holds headers by copy and data by reference: whoever lent the data keeps it until empty().
+class Outbox {
+ public:
+  static constexpr std::size_t kRepliesMax = 512;
+  static constexpr std::size_t kBytesMax = 2 * 1024 * 1024;
+
+  bool empty() const { return first_ == pieces_.size(); }
+  // Whether it is time to send before more is added; a hint, not a limit.
+  bool full() const { return replies_ >= kRepliesMax || bytes_ >= kBytesMax; }
+
+  // Copies a wire struct.
+  template <typename Wire>
+  void add(const Wire& wire) {
+    add_copy(std::as_bytes(std::span(&wire, 1)));
+  }
+  void add_copy(std::span<const std::byte> bytes);
+  // Refers to memory; nullptr stands for zeroes.
+  void add(Reply::Piece piece);
+  void count_reply() { ++replies_; }
+
+  // Sends what the stream takes. True when nothing is left, false when it would block.
+  Result<bool> send(ByteStream& stream);
+  // Forgets everything.
+  void clear();
+
+ private:
+  static constexpr std::size_t kBlockSize = 8 * 1024;
+
+  void add_piece(const void* data, std::size_t length);
+
+  std::vector<iovec> pieces_;
+  std::size_t first_ = 0;  // The first that is not sent completely.
+  std::size_t bytes_ = 0;
+  std::size_t replies_ = 0;
+  // Where copies live. Blocks never move, since pieces_ points into them.
+  std::vector<std::unique_ptr<std::byte[]>> blocks_;
+  std::size_t block_ = 0;
+  std::size_t block_used_ = 0;
+};
+
+}  // namespace nbdkit

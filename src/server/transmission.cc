@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "server/transmission.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/range.h"
+#include "server/transmission_slot.h"
+
+namespace nbdkit {
+
+Transmission::Transmission(Context& context, ByteStream& stream, const Chain& device,
+                           Agreement agreement, std::string_view who)
+    : context_(context),
+      stream_(stream),
+      device_(device),
+      agreement_(agreement),
+      who_(who),
+      can_write_(device.properties().can_write && !agreement.read_only) {}
+
+Transmission::~Transmission() { NBDKIT_CHECK(in_flight_ == 0 && !dirty_ && !again_queued_); }
+
+Task<TransmissionEnd> Transmission::serve() {
+  watched_ = EPOLLIN;
+  Result<void> watching = context_.loop().watch(stream_.fd(), watched_, *this);
+  if (!watching.ok()) co_await fail(std::move(watching).error());
+
+  struct End {
+    std::coroutine_handle<>& waiter;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> self) const noexcept { waiter = self; }
+    void await_resume() const noexcept {}
+  };
+  End end{waiter_};
+  co_await end;
+
+  if (!dead_) context_.loop().unwatch(stream_.fd(), *this);
+  co_return end_;
+}
+
+void Transmission::drain() {
+  if (state_ != State::serving) return;
+  state_ = State::draining;
+  end_ = TransmissionEnd::drained;
+  if (stash_size_ > 0) keep(std::span(stash_).first(std::exchange(stash_size_, 0)));
+  mark_dirty();
+}
+
+void Transmission::abandon() {
+  if (state_ == State::serving) end_ = TransmissionEnd::failed;
+  stop(end_);
+  lose();
+}
+
+void Transmission::stop(TransmissionEnd end) {
+  state_ = State::ending;
+  end_ = end;
+  keep({});
+  stash_size_ = 0;
+  partial_.reset();
+  skip_ = 0;
+  mark_dirty();
+}
+
+// The peer is gone: nobody waits for delayed answers any more.
+void Transmission::lose() {
+  if (dead_) return;
+  dead_ = true;
+  context_.loop().unwatch(stream_.fd(), *this);
+  outbox_.clear();
+  send_blocked_ = false;
+  for (Slot* slot : std::exchange(sending_, {})) retire(*slot);
+  context_.gate().close();
+  mark_dirty();
+}
+
+void Transmission::mark_dirty() {
+  if (dirty_) return;
+  dirty_ = true;
+  context_.loop().at_turn_end(*this);
+}
+
+void Transmission::run() noexcept {
+  dirty_ = false;
+  flush();
+  // After every flush that succeeds and every request that ends, or what waits would wait for ever.
+  if (std::exchange(progress_, false)) go_on();
+  if (dirty_) return;  // More has become ready just now.
+  update_watch();
+  // The last word: whoever waits may destroy this object.
+  if (finished()) std::exchange(waiter_, {}).resume();
+}
+
+bool Transmission::finished() const {
+  if (state_ == State::serving || again_queued_ || !waiter_) return false;
+  if (state_ == State::draining && (partial_ || skip_ > 0)) return false;
+  return in_flight_ == 0 && (dead_ || outbox_.empty());
+}
+
+void Transmission::ready(std::uint32_t epoll_events) noexcept {
+  if ((epoll_events & EPOLLOUT) != 0) {
+    send_blocked_ = false;
+    mark_dirty();
+  }
+  if ((watched_ & EPOLLIN) != 0 && state_ != State::ending) {
+    // Also on EPOLLHUP: what the client sent before it left is still to be read.
+    if ((epoll_events & ~EPOLLOUT) != 0) receive();
+  } else if ((epoll_events & (EPOLLHUP | EPOLLERR)) != 0) {
+    if (state_ != State::ending) stop(TransmissionEnd::closed);
+    lose();
+  }
+}
+
+void Transmission::update_watch() {
+  if (dead_) return;
+  bool reads = state_ == State::serving ? leftover().empty()
+                                        : state_ == State::draining && (partial_ || skip_ > 0);
+  std::uint32_t wanted = (reads ? EPOLLIN : 0u) | (send_blocked_ ? EPOLLOUT : 0u);
+  if (wanted == watched_) return;
+  watched_ = wanted;
+  context_.loop().change_watch(stream_.fd(), wanted, *this);
+}
+
+void Transmission::flush() {
+  if (dead_ || send_blocked_ || outbox_.empty()) return;
+  Result<bool> sent = outbox_.send(stream_);
+  if (!sent.ok()) {
+    if (state_ != State::ending) stop(TransmissionEnd::failed);
+    return lose();
+  }
+  if (!sent.value()) {
+    send_blocked_ = true;
+    return;
+  }
+  for (Slot* slot : sending_) retire(*slot);
+  sending_.clear();
+  progress_ = true;
+}
+
+// One receive a turn: of what has arrived meanwhile the next turn takes care, after the others.
+void Transmission::receive() {
+  std::span<std::byte> scratch = context_.loop().scratch();
+  std::array<iovec, 2> into;
+  std::size_t count = 0;
+  std::size_t direct = 0;
+  if (partial_) {
+    std::span<std::byte> rest = partial_->rest();
+    direct = rest.size();
+    into[count++] = {rest.data(), direct};
+  }
+  // While draining, the bytes behind the missing rest belong to whoever serves this socket next.
+  if (state_ == State::draining && !partial_) {
+    into[count++] = {scratch.data(), std::min<std::size_t>(scratch.size(), skip_)};
+  } else if (state_ == State::serving) {
+    into[count++] = {scratch.data(), scratch.size()};
+  }
+  Result<std::size_t> received = stream_.receive(std::span(into.data(), count));
+  if (!received.ok()) {
+    if (received.error().code == std::errc::resource_unavailable_try_again) return;
+    stop(TransmissionEnd::failed);
+    return lose();
+  }
+  if (received.value() == 0) return stop(TransmissionEnd::closed);
+
+  begun_this_turn_ = 0;
+  std::size_t placed = std::min(received.value(), direct);
+  if (direct > 0) {
+    partial_->got += placed;
+    if (partial_->complete()) finish_partial();
+  }
+  std::size_t size = received.value() - placed;
+  std::byte* bytes = scratch.data() - stash_size_;  // The scratch has room in front for this.
+  if (stash_size_ > 0) std::memcpy(bytes, stash_.data(), stash_size_);
+  size += std::exchange(stash_size_, 0);
+  keep(consume({bytes, size}));
+}
+
+void Transmission::keep(std::span<const std::byte> bytes) {
+  left_.assign(bytes.begin(), bytes.end());
+  left_from_ = 0;
+}
+
+void Transmission::go_on() {
+  if (state_ != State::serving || again_queued_ || send_blocked_ || leftover().empty()) return;
+  std::span<const std::byte> rest = consume(leftover());
+  if (state_ == State::ending) return;  // stop() has thrown everything away.
+  left_from_ = left_.size() - rest.size();
+  if (rest.empty()) keep({});
+}
+
+void Transmission::begin_again() {
+  again_queued_ = false;
+  begun_this_turn_ = 0;
+  progress_ = true;
+  mark_dirty();
+}
+
+// Takes what can be taken; what is returned has to wait.
+std::span<const std::byte> Transmission::consume(std::span<const std::byte> bytes) {
+  while (!bytes.empty() && state_ != State::ending) {
+    if (skip_ > 0) {
+      std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(skip_, bytes.size()));
+      skip_ -= n;
+      bytes = bytes.subspan(n);
+    } else if (partial_) {
+      bytes = take_partial(bytes);
+    } else if (state_ == State::draining) {
+      return bytes;
+    } else if (bytes.size() < sizeof(RequestWire)) {
+      std::memcpy(stash_.data(), bytes.data(), bytes.size());
+      stash_size_ = bytes.size();
+      return {};
+    } else if (!may_begin(bytes)) {
+      return bytes;
+    } else {
+      bytes = take_request(bytes);
+    }
+  }
+  return {};
+}
+
+// Whether nothing is at its limit.
+bool Transmission::may_begin(std::span<const std::byte> packet) {
+  if (begun_this_turn_ >= kRequestsPerTurn) {
+    again_queued_ = true;
+    context_.loop().at_next_turn(again_);
+    return false;
+  }
+  if (outbox_.full()) flush();
+  if (send_blocked_ || state_ != State::serving) return false;
+  if (in_flight_ == 0 && sending_.empty()) return true;
+  auto header = parse_request(packet.first<sizeof(RequestWire)>());
+  std::uint64_t bytes = header ? payload_bytes(*header) : 0;
+  return in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
+}
+
+std::span<const std::byte> Transmission::take_request(std::span<const std::byte> bytes) {
+  auto header = parse_request(bytes.first<sizeof(RequestWire)>());
+  std::span<const std::byte> rest = bytes.subspan(sizeof(RequestWire));
+  if (!header) {
+    context_.log().error(who_, "the client sent no valid request: closing the connection");
+    stop(TransmissionEnd::failed);
+    return {};
+  }
+  ++begun_this_turn_;
+  if (header->command == Command::disconnect) {
+    stop(TransmissionEnd::disconnected);
+    return {};
+  }
+  if (header->command == Command::write) return take_write(*header, rest);
+  NbdError error = check(*header);
+  if (error == NbdError::none) {
+    begin(*header, std::nullopt);
+  } else {
+    answer_error(*header, error);
+  }
+  return rest;
+}
+
+std::span<const std::byte> Transmission::take_write(const RequestHeader& header,
+                                                    std::span<const std::byte> rest) {
+  NbdError error = check(header);
+  if (error != NbdError::none) {
+    if (header.length > kDroppedPayloadMax) {
+      context_.log().error(who_, "a write of {} bytes is too large: closing the connection",
+                           header.length);
+      stop(TransmissionEnd::failed);
+      return {};
+    }
+    skip_ = header.length;
+    answer_error(header, error);
+    return rest;
+  }
+  BufferPool& pool = context_.buffers();
+  if (rest.size() >= header.length) {
+    begin(header, Payload(rest.first(header.length), pool, context_.connection()));
+    return rest.subspan(header.length);
+  }
+  Result<Buffer> buffer = pool.get(header.length, context_.connection());
+  if (!buffer.ok()) {
+    skip_ = header.length;
+    answer_error(header, NbdError::no_memory);
+    return rest;
+  }
+  partial_ = std::make_unique<Partial>(header, std::move(buffer).value());
+  return rest;
+}
+
+std::span<const std::byte> Transmission::take_partial(std::span<const std::byte> bytes) {
+  std::span<std::byte> rest = partial_->rest();
+  std::size_t n = std::min(rest.size(), bytes.size());
+  std::memcpy(rest.data(), bytes.data(), n);
+  partial_->got += n;
+  if (partial_->complete()) finish_partial();
+  return bytes.subspan(n);
+}
+
+void Transmission::finish_partial() {
+  std::unique_ptr<Partial> partial = std::move(partial_);
+  begin(partial->header,
+        Payload(std::move(partial->buffer), context_.buffers(), context_.connection()));
+  mark_dirty();
+}
+
+}  // namespace nbdkit

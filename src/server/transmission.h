@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Transmission: the engine. Turns the bytes of one connection into requests on a device, and their
+// results into replies, many at a time.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "async/loop.h"
+#include "async/stream.h"
+#include "base/log.h"
+#include "block/context.h"
+#include "block/device.h"
+#include "proto/errors.h"
+#include "proto/transmission.h"
+#include "server/outbox.h"
+
+namespace nbdkit {
+
+// What the handshake has agreed on.
+struct Agreement {
+  bool structured_replies = false;
+  bool base_allocation = false;
+  bool read_only = false;
+};
+
+// How a transmission came to its end.
+enum class TransmissionEnd {
+  disconnected,  // the client said so
+  closed,        // the client left without a word
+  failed,        // the socket failed, or the client broke the protocol
+  drained,       // drain() was asked for
+};
+
+// One connection's, on its loop. Not moved while it runs.
+class Transmission final : private Watcher, private Job {
+ public:
+  static constexpr std::size_t kRequestsMax = 256;                 // under way at once
+  static constexpr std::uint64_t kBytesInFlightMax = 64ull << 20;  // one request always may
+  static constexpr std::size_t kRequestsPerTurn = 512;             // then others have their turn
+  static constexpr std::uint32_t kDroppedPayloadMax = 128u << 20;  // of a write that is refused
+
+  // All of it outlives the transmission. `who` stands before its lines in the log.
+  Transmission(Context& context, ByteStream& stream, const Chain& device, Agreement agreement,
+               std::string_view who);
+  ~Transmission();
+
+  // Serves until the client leaves or drain() is called. Nothing is under way when it ends, and
+  // what was answered has been sent unless the socket failed.
+  Task<TransmissionEnd> serve();
+
+  // Stops at the boundary of a request: receives only the missing rest of a request that has begun,
+  // finishes everything and lets serve() end.
+  void drain();
+  // Stops at once: nothing more is received or sent; serve() ends when the device has answered.
+  void abandon();
+
+  // After serve() ended with `drained`: what was received of requests that were not begun.
+  std::span<const std::byte> leftover() const { return std::span(left_).subspan(left_from_); }
+
+ private:
+  struct Slot;
+  struct Partial;
+
+  enum class State { serving, draining, ending };
+
+  // Takes up again what fairness has cut short in the turn before.
+  class Again final : public Job {
+   public:
+    explicit Again(Transmission& transmission) : transmission_(transmission) {}
+    void run() noexcept override { transmission_.begin_again(); }
+
+   private:
+    Transmission& transmission_;
+  };
+
+  // Job, at the end of a turn: sends what is ready and goes on with what waited for that.
+  void run() noexcept override;
+  // Watcher.
+  void ready(std::uint32_t epoll_events) noexcept override;
+
+  void receive();
+  std::span<const std::byte> consume(std::span<const std::byte> bytes);
+  std::span<const std::byte> take_request(std::span<const std::byte> bytes);
+  std::span<const std::byte> take_write(const RequestHeader& header,
+                                        std::span<const std::byte> rest);
+  std::span<const std::byte> take_partial(std::span<const std::byte> bytes);
+  void finish_partial();
+  bool may_begin(std::span<const std::byte> packet);
+  void keep(std::span<const std::byte> bytes);
+  void go_on();
+  void begin_again();
+
+  NbdError check(const RequestHeader& header) const;
+  void begin(const RequestHeader& header, std::optional<Payload> payload);
+  Task<void> dispatch(Slot& slot);
+  void complete(Slot& slot, Result<void> result);
+  Slot& take_slot();
+  void retire(Slot& slot);
+
+  void answer(Slot& slot, const Result<void>& result);
+  void answer_error(const RequestHeader& header, NbdError error);
+  void answer_read(const Slot& slot);
+  void answer_block_status(const Slot& slot);
+
+  void mark_dirty();
+  void flush();
+  void update_watch();
+  void stop(TransmissionEnd end);
+  void lose();
+  bool finished() const;
+
+  Context& context_;
+  ByteStream& stream_;
+  const Chain& device_;
+  const Agreement agreement_;
+  const std::string who_;
+  const bool can_write_;
+
+  State state_ = State::serving;
+  TransmissionEnd end_ = TransmissionEnd::closed;
+  std::coroutine_handle<> waiter_;
+  bool dirty_ = false;  // in the loop's list for the end of this turn
+  Again again_{*this};
+  bool again_queued_ = false;
+  bool send_blocked_ = false;
+  bool dead_ = false;  // the socket is of no use any more
+  std::uint32_t watched_ = 0;
+
+  std::array<std::byte, sizeof(RequestWire)> stash_;  // the beginning of a request
+  std::size_t stash_size_ = 0;
+  std::vector<std::byte> left_;       // received but not begun: something is at its limit
+  std::size_t left_from_ = 0;         // what of it is still to do
+  bool progress_ = false;             // something has left its limit since we tried last
+  std::unique_ptr<Partial> partial_;  // a write whose payload is still arriving
+  std::uint64_t skip_ = 0;            // what is still to come of a refused write's payload
+  std::size_t begun_this_turn_ = 0;
+
+  std::size_t in_flight_ = 0;
+  std::uint64_t bytes_in_flight_ = 0;
+  Outbox outbox_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<Slot*> unused_;
+  std::vector<Slot*> sending_;  // hold what the outbox refers to
+};
+
+}  // namespace nbdkit
