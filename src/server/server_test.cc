@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "server/server.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <random>
+
+#include "support/stack.h"
+#include "support/test_server.h"
+
+namespace nbdkit {
+namespace {
+
+constexpr std::uint64_t kSize = 1 << 20;
+
+struct ServerTest : testing::Test {
+  ScriptedLayer* disk = new ScriptedLayer(kSize);  // The server owns it.
+  TestServer server{std::unique_ptr<Layer>(disk)};
+};
+
+std::string pattern(std::size_t length, unsigned seed = 1) {
+  std::mt19937 random(seed);
+  std::string text(length, '\0');
+  for (char& c : text) c = static_cast<char>(random());
+  return text;
+}
+
+TEST_F(ServerTest, WhatIsWrittenIsRead) {
+  WireClient client = server.connect();
+  WireClient::Export info = client.go();
+  EXPECT_EQ(info.size, kSize);
+  std::string data = pattern(4096);
+  EXPECT_EQ(client.write(8192, data).error, 0u);
+  EXPECT_EQ(client.read(8192, 4096).data, data);
+}
+
+TEST_F(ServerTest, AnnouncesWhatTheDeviceCan) {
+  using namespace transmission_flag;
+  WireClient client = server.connect();
+  EXPECT_EQ(client.go("", true).flags,
+            kHasFlags | kFlush | kFua | kTrim | kWriteZeroes | kMultiConn | kCache | kDontFragment);
+}
+
+TEST_F(ServerTest, ExportNameAnswersWithoutAReplyHeader) {
+  WireClient client = server.connect();
+  client.greet(kFixedNewstyle);
+  client.send_option(Option::export_name, "");
+  std::string answer = client.receive(sizeof(ExportNameReplyWire) + kExportNameZeroes);
+  EXPECT_EQ(static_cast<unsigned char>(answer[5]), kSize >> 16);
+  EXPECT_EQ(client.read(0, 512).error, 0u);
+}
+
+TEST_F(ServerTest, AnOldClientMayOnlyNameItsExport) {
+  WireClient client = server.connect();
+  client.greet(0);
+  client.send_option(Option::list, "");
+  EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(ServerTest, UnknownClientFlagsEndTheConnection) {
+  WireClient client = server.connect();
+  client.greet(0x100);
+  EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(ServerTest, UnknownOptionsAreRefusedAndTheHandshakeGoesOn) {
+  WireClient client = server.connect();
+  client.greet();
+  EXPECT_EQ(client.option(static_cast<Option>(99), "x")[0].type, OptionReply::unsupported);
+  EXPECT_EQ(client.option(Option::starttls)[0].type, OptionReply::unsupported);
+  EXPECT_EQ(client.option(Option::go, "abc")[0].type, OptionReply::invalid);
+  EXPECT_EQ(client.option(Option::list, "abc")[0].type, OptionReply::invalid);
+  EXPECT_EQ(client.option(Option::info, std::string(70000, 'x'))[0].type, OptionReply::too_big);
+  EXPECT_EQ(client.option(Option::go, WireClient::go_data("")).back().type, OptionReply::ack);
+}
+
+TEST_F(ServerTest, ListNamesTheDefaultExport) {
+  WireClient client = server.connect();
+  client.greet();
+  auto answers = client.option(Option::list);
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers[0].type, OptionReply::server);
+  EXPECT_EQ(answers[0].data, std::string(4, '\0'));
+}
+
+TEST_F(ServerTest, OptionsWithoutEndEndTheConnection) {
+  WireClient client = server.connect();
+  client.greet();
+  for (int i = 0; i < 32; ++i) client.option(Option::structured_reply, "x");
+  client.send_option(Option::list, "");
+  EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(ServerTest, BadRequestMagicEndsTheConnection) {
+  WireClient client = server.connect();
+  client.go();
+  client.send(std::string(28, 'x'));
+  EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(ServerTest, WrongRequestsGetTheirErrorAndTheNextOneIsServed) {
+  WireClient client = server.connect();
+  client.go();
+  auto error = [&](Command command, std::uint64_t offset, std::uint32_t length,
+                   std::uint16_t flags = 0) {
+    return client.call(command, offset, length, flags).error;
+  };
+  EXPECT_EQ(error(Command::read, kSize, 1), 22u);
+  EXPECT_EQ(error(Command::read, ~std::uint64_t{0}, 512), 22u);
+  EXPECT_EQ(error(Command::read, 0, 0), 22u);
+  EXPECT_EQ(error(Command::read, 0, (64 << 20) + 1), 12u);
+  EXPECT_EQ(error(Command::trim, kSize - 1, 2), 22u);
+  EXPECT_EQ(error(Command::write_zeroes, kSize, 512), 28u);
+  EXPECT_EQ(error(static_cast<Command>(77), 0, 512), 22u);
+  EXPECT_EQ(error(Command::trim, 0, 512, 0x8000), 22u);
+  EXPECT_EQ(error(Command::block_status, 0, 512), 22u);
+  EXPECT_EQ(error(Command::write_zeroes, 0, 512, command_flag::kFastZero), 22u);
+  EXPECT_EQ(client.write(kSize - 1, "ab").error, 28u);
+  EXPECT_EQ(client.write(0, "").error, 28u);
+  EXPECT_EQ(client.write(0, "ok").error, 0u);
+  EXPECT_EQ(client.read(0, 2).data, "ok");
+}
+
+TEST_F(ServerTest, DeviceErrorsReachTheClient) {
+  WireClient client = server.connect();
+  client.go();
+  disk->fail(Operation::read, {std::errc::io_error});
+  disk->fail(Operation::write, {std::errc::no_space_on_device});
+  EXPECT_EQ(client.read(0, 512).error, 5u);
+  EXPECT_EQ(client.write(0, "x").error, 28u);
+  EXPECT_EQ(client.read(0, 512).error, 0u);
+}
+
+TEST_F(ServerTest, StructuredRepliesCarryErrorsAndData) {
+  WireClient client = server.connect();
+  client.go("", true);
+  std::string data = pattern(100000);
+  EXPECT_EQ(client.write(1000, data).error, 0u);
+  WireClient::Answer answer = client.read(1000, 100000);
+  EXPECT_TRUE(answer.structured);
+  EXPECT_EQ(answer.data, data);
+  EXPECT_EQ(client.read(1000, 100000, command_flag::kDontFragment).data, data);
+  EXPECT_EQ(client.read(kSize, 1).error, 22u);
+}
+
+TEST_F(ServerTest, BlockStatusNeedsItsMetadataContext) {
+  WireClient client = server.connect();
+  client.go("", true, true);
+  WireClient::Answer answer = client.call(Command::block_status, 0, 4096);
+  ASSERT_EQ(answer.extents.size(), 1u);
+  EXPECT_EQ(answer.extents[0], (WireClient::StatusExtent{4096, 0}));
+}
+
+TEST_F(ServerTest, TransmissionBeginsWithoutAHandshake) {
+  StartOptions options;
+  options.mode = StartOptions::Mode::transmission;
+  WireClient client = server.connect(options);
+  EXPECT_EQ(client.write(0, "hello").error, 0u);
+  EXPECT_EQ(client.read(0, 5).data, "hello");
+}
+
+TEST_F(ServerTest, QueryTellsWhatAClientWouldBeTold) {
+  Result<ExportInfo> info = server.query("");
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(info.value().size, kSize);
+}
+
+// Every way in which the bytes of a few requests can be cut in two, and a byte at a time.
+TEST_F(ServerTest, RequestsMayArriveInAnyPieces) {
+  WireClient client = server.connect();
+  client.go();
+  std::string data = pattern(100);
+  std::string bytes = WireClient::packet(Command::write, 1, 0, 100, 0, data) +
+                      WireClient::packet(Command::flush, 2, 0, 0) +
+                      WireClient::packet(Command::write, 3, kSize, 100, 0, data) +
+                      WireClient::packet(Command::read, 4, 0, 100);
+  auto check = [&] {
+    EXPECT_EQ(client.answer().error, 0u);
+    EXPECT_EQ(client.answer().error, 0u);
+    EXPECT_EQ(client.answer().error, 28u);
+    EXPECT_EQ(client.answer(100).data, data);
+  };
+  for (std::size_t cut = 1; cut < bytes.size(); ++cut) {
+    client.send(bytes.substr(0, cut));
+    client.send(bytes.substr(cut));
+    check();
+  }
+  for (char c : bytes) client.send(std::string(1, c));
+  check();
+}
+
+// More requests at once than any limit admits, answered without one being read in between.
+TEST_F(ServerTest, ManyRequestsAtOnceAreAllAnswered) {
+  WireClient client = server.connect();
+  client.go();
+  constexpr unsigned kCount = 5000;
+  std::thread writer([&] {
+    std::string bytes;
+    for (unsigned i = 0; i < kCount; ++i)
+      bytes += WireClient::packet(Command::read, i, i * 16, 8192);
+    client.send(bytes);
+  });
+  std::vector<bool> seen(kCount);
+  for (unsigned i = 0; i < kCount; ++i) {
+    WireClient::Answer answer = client.answer(8192);
+    ASSERT_LT(answer.cookie, kCount);
+    EXPECT_FALSE(seen[answer.cookie]);
+    seen[answer.cookie] = true;
+  }
+  writer.join();
+}
+
+TEST_F(ServerTest, RequestsThatWaitAreAnsweredInTheEnd) {
+  disk->set_delay(Milliseconds(1));
+  WireClient client = server.connect();
+  client.go();
+  constexpr unsigned kCount = 2000;  // Several times kRequestsMax.
+  std::string bytes;
+  for (unsigned i = 0; i < kCount; ++i) {
+    bytes += WireClient::packet(Command::write, i, i * 64, 64, 0, pattern(64, i));
+  }
+  client.send(bytes);
+  for (unsigned i = 0; i < kCount; ++i) EXPECT_EQ(client.answer().error, 0u);
+  for (unsigned i = 0; i < kCount; i += 97) EXPECT_EQ(client.read(i * 64, 64).data, pattern(64, i));
+}
+
+TEST_F(ServerTest, DisconnectFinishesWhatIsUnderWay) {
+  disk->set_delay(Milliseconds(20));
+  WireClient client = server.connect();
+  client.go();
+  client.send(WireClient::packet(Command::write, 7, 0, 5, 0, "hello") +
+              WireClient::packet(Command::disconnect, 8, 0, 0));
+  EXPECT_EQ(client.answer().cookie, 7u);
+  EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(ServerTest, StopFinishesWhatIsUnderWayAndNoMore) {
+  disk->set_delay(Milliseconds(50));
+  WireClient client = server.connect();
+  client.go();
+  client.request(Command::write, 7, 0, 5, 0, "hello");
+  while (server.query("").ok() && disk->calls.empty()) {
+  }
+  server.stop();
+  EXPECT_EQ(client.answer().cookie, 7u);
+  EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(ServerTest, AClientThatVanishesLeavesNothingBehind) {
+  disk->set_delay(Seconds(3600));
+  WireClient client = server.connect();
+  client.go();
+  client.request(Command::read, 1, 0, 512);
+  client.close();
+  server.stop();  // Would wait for an hour if the sleep were not ended.
+}
+
+TEST_F(ServerTest, ASilentClientInTheHandshakeDoesNotHoldTheStop) {
+  WireClient silent = server.connect();
+  WireClient other = server.connect();
+  EXPECT_EQ(other.go().size, kSize);
+  server.stop();
+}
+
+TEST(ReadOnlyServer, RefusesToWrite) {
+  ServerOptions options;
+  options.read_only = true;
+  TestServer server(std::make_unique<ScriptedLayer>(kSize), options);
+  WireClient client = server.connect();
+  EXPECT_TRUE(client.go().flags & transmission_flag::kReadOnly);
+  EXPECT_EQ(client.write(0, "x").error, 1u);
+  EXPECT_EQ(client.call(Command::trim, 0, 512).error, 1u);
+}
+
+}  // namespace
+}  // namespace nbdkit

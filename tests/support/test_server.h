@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// TestServer: a real Server on threads of its own, over any stack of layers.
+#pragma once
+
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "server/server.h"
+#include "support/wire_client.h"
+
+namespace nbdkit {
+
+class TestServer {
+ public:
+  explicit TestServer(std::unique_ptr<Layer> plugin, ServerOptions options = {});
+  ~TestServer();  // Stops the server; what was under way is finished.
+
+  // A client at the other end of a socket pair.
+  WireClient connect(StartOptions options = {});
+  // Gives the server a socket as it is.
+  Result<Started> start(UniqueFd socket, StartOptions options);
+  Result<ExportInfo> query(std::string export_name);
+  // Ends when every connection has.
+  void stop();
+
+  std::string log() const;
+
+ private:
+  class Recorder;
+
+  template <typename T, typename Make>
+  Result<T> on_main_loop(Make make);
+
+  WorkerPool workers_;
+  LoopPool loops_{workers_};
+  Loop main_loop_{workers_};
+  std::unique_ptr<Recorder> log_;
+  std::unique_ptr<Environment> environment_;
+  std::unique_ptr<LayerStack> stack_;
+  std::unique_ptr<Server> server_;
+  bool stopped_ = false;
+  std::thread thread_;
+};
+
+}  // namespace nbdkit
