@@ -163,6 +163,11 @@ class BlockingCall final : public Job {
 
 }  // namespace detail
 
+// g++ warns of the frame of a coroutine that has a local type in it, such as any lambda's.
+#pragma GCC diagnostic push
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wsubobject-linkage"
+#endif
 template <typename Function>
 Task<typename std::invoke_result_t<Function&>::value_type> Loop::blocking(Function function) {
   detail::BlockingCall<Function> call(*this, function);
@@ -172,5 +177,6 @@ Task<typename std::invoke_result_t<Function&>::value_type> Loop::blocking(Functi
     co_return std::move(result).value();
   }
 }
+#pragma GCC diagnostic pop
 
 }  // namespace nbdkit
