@@ -108,8 +108,10 @@ Stack::~Stack() {
 const std::string& Stack::log() const { return log_->lines; }
 
 Result<std::unique_ptr<Stack>> Stack::make(std::string_view kind, std::string_view name,
-                                           Parameters parameters, Layer* below) {
+                                           Parameters parameters, Layer* below,
+                                           UniqueFd kept_memory) {
   std::unique_ptr<Stack> stack(new Stack);
+  stack->environment_->kept_memory = std::move(kept_memory);
   auto path = fmt::format("{}/{}s/nbdkit-{}-{}.so", NBDKIT_TEST_LIBDIR, kind, name, kind);
   Result<LoadedModule> loaded = load_native_module(path);
   if (!loaded.ok()) return std::move(loaded).error();
@@ -133,13 +135,14 @@ Result<std::unique_ptr<Stack>> Stack::make(std::string_view kind, std::string_vi
   return stack;
 }
 
-Result<std::unique_ptr<Stack>> Stack::plugin(std::string_view name, Parameters parameters) {
-  return make("plugin", name, parameters, nullptr);
+Result<std::unique_ptr<Stack>> Stack::plugin(std::string_view name, Parameters parameters,
+                                             UniqueFd kept_memory) {
+  return make("plugin", name, parameters, nullptr, std::move(kept_memory));
 }
 
 Result<std::unique_ptr<Stack>> Stack::filter(std::string_view name, Parameters parameters,
                                              Layer& below) {
-  return make("filter", name, parameters, &below);
+  return make("filter", name, parameters, &below, UniqueFd());
 }
 
 Result<Chain*> Stack::open(std::string export_name, bool read_only) {

@@ -52,7 +52,9 @@ using Parameters = std::initializer_list<std::pair<std::string_view, std::string
 class Stack {
  public:
   // All calls that come before the first connection. The Error is what the user would see.
-  static Result<std::unique_ptr<Stack>> plugin(std::string_view name, Parameters parameters);
+  // `kept_memory` is what Environment says of it.
+  static Result<std::unique_ptr<Stack>> plugin(std::string_view name, Parameters parameters,
+                                               UniqueFd kept_memory = UniqueFd());
   static Result<std::unique_ptr<Stack>> filter(std::string_view name, Parameters parameters,
                                                Layer& below);
   ~Stack();
@@ -84,7 +86,8 @@ class Stack {
 
   Stack();
   static Result<std::unique_ptr<Stack>> make(std::string_view kind, std::string_view name,
-                                             Parameters parameters, Layer* below);
+                                             Parameters parameters, Layer* below,
+                                             UniqueFd kept_memory);
 
   TestLoop loop_;
   Gate gate_;
