@@ -16,7 +16,9 @@ struct WorkerPool::Worker {
 WorkerPool::WorkerPool() : WorkerPool(Limits{}) {}
 WorkerPool::WorkerPool(Limits limits) : limits_(limits) {}
 
-WorkerPool::~WorkerPool() {
+WorkerPool::~WorkerPool() { stop(); }
+
+void WorkerPool::stop() {
   std::unique_lock lock(mutex_);
   stopping_ = true;
   wake_.notify_all();

@@ -30,6 +30,10 @@ class WorkerPool {
   // Waits for every job. No loop that gets jobs back may be destroyed before.
   ~WorkerPool();
 
+  // Waits for every job and ends the threads: nothing may be submitted any more. A loop that gets
+  // jobs back may go only afterwards, because a worker touches it for a moment longer.
+  void stop();
+
   // Any thread. A whole turn's jobs cost one lock. When not a single thread can be made the jobs
   // run in the caller: slow, but nobody waits for ever.
   void submit(JobQueue& jobs);

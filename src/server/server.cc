@@ -52,13 +52,13 @@ class Server::Deadline final : public Timer {
   Server& server_;
 };
 
-Server::Server(Loop& main_loop, LoopPool& loops, LayerStack& stack, Log& log, ServerOptions options)
-    : main_loop_(main_loop),
-      loops_(loops),
+Server::Server(Runtime& runtime, LayerStack& stack, Log& log, ServerOptions options)
+    : main_loop_(runtime.main_loop()),
+      loops_(runtime.loops()),
       stack_(stack),
       log_(log),
       options_(options),
-      gate_(main_loop) {}
+      gate_(main_loop_) {}
 
 Server::~Server() { NBDKIT_CHECK(connections_.empty()); }
 

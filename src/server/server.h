@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 
-#include "async/loop_pool.h"
+#include "async/runtime.h"
 #include "base/unique_fd.h"
 #include "block/layer_stack.h"
 #include "server/export_info.h"
@@ -43,7 +43,7 @@ class Connection;
 class Server {
  public:
   // What is passed outlives the server.
-  Server(Loop& main_loop, LoopPool& loops, LayerStack& stack, Log& log, ServerOptions options);
+  Server(Runtime& runtime, LayerStack& stack, Log& log, ServerOptions options);
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
   ~Server();  // stop() has ended.

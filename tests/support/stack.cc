@@ -55,6 +55,7 @@ class ScriptedDevice final : public BlockDevice {
  private:
   Task<void> arrive(Operation operation, Request request) {
     layer_.calls.push_back({operation, request});
+    ++layer_.arrived;
     if (layer_.delay_ != Nanoseconds(0)) co_await context_.sleep(layer_.delay_);
     auto error = std::find_if(layer_.errors_.begin(), layer_.errors_.end(),
                               [&](const auto& one) { return one.first == operation; });

@@ -2,6 +2,7 @@
 // Stack: a plugin or filter under test, loaded through the same door as the server does.
 #pragma once
 
+#include <atomic>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -36,8 +37,9 @@ class ScriptedLayer final : public Layer {
   void set_delay(Nanoseconds delay) { delay_ = delay; }
 
   Properties properties;
-  std::vector<std::byte> bytes;  // the disk
-  std::vector<Call> calls;       // in order of arrival, all connections
+  std::vector<std::byte> bytes;         // the disk
+  std::vector<Call> calls;              // in order of arrival, all connections
+  std::atomic<std::size_t> arrived{0};  // how many; may be asked from another thread
 
  private:
   friend class ScriptedDevice;

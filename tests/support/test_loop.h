@@ -20,6 +20,7 @@ struct TestLoopWorkers {
 class TestLoop : private detail::TestLoopWorkers, public Loop {
  public:
   TestLoop() : Loop(pool) { set_now(time_); }
+  ~TestLoop() override { pool.stop(); }
 
   // Turns the loop until the Task has ended.
   template <typename T>

@@ -34,20 +34,20 @@ TestServer::TestServer(std::unique_ptr<Layer> plugin, ServerOptions options)
       environment_(new Environment{*log_, UniqueFd()}),
       stack_(std::make_unique<LayerStack>(*environment_)) {
   stack_->add("test", "test", std::move(plugin));
-  server_ = std::make_unique<Server>(main_loop_, loops_, *stack_, *log_, options);
-  thread_ = std::thread([this] { main_loop_.run(); });
+  server_ = std::make_unique<Server>(runtime_, *stack_, *log_, options);
+  thread_ = std::thread([this] { runtime_.main_loop().run(); });
 }
 
 TestServer::~TestServer() {
   stop();
-  main_loop_.stop();
+  runtime_.main_loop().stop();
   thread_.join();
 }
 
 template <typename T, typename Make>
 Result<T> TestServer::on_main_loop(Make make) {
   std::promise<Result<T>> promise;
-  post(main_loop_,
+  post(runtime_.main_loop(),
        [&] { finish(make(), [&](Result<T> result) { promise.set_value(std::move(result)); }); });
   return promise.get_future().get();
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "async/runtime.h"
 #include "server/server.h"
 #include "support/wire_client.h"
 
@@ -34,9 +35,7 @@ class TestServer {
   template <typename T, typename Make>
   Result<T> on_main_loop(Make make);
 
-  WorkerPool workers_;
-  LoopPool loops_{workers_};
-  Loop main_loop_{workers_};
+  Runtime runtime_;
   std::unique_ptr<Recorder> log_;
   std::unique_ptr<Environment> environment_;
   std::unique_ptr<LayerStack> stack_;
