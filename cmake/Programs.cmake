@@ -10,6 +10,12 @@ function(nbdkit_program name stem)
   install(TARGETS ${name} RUNTIME DESTINATION bin)
 endfunction()
 
+# Plugins of another nbdkit are looked for here when this one has none of that name.
+set(NBDKIT_FOREIGN_PLUGIN_DIR /usr/lib/${CMAKE_LIBRARY_ARCHITECTURE}/nbdkit/plugins
+    CACHE STRING "Folder with plugins of another nbdkit; empty: none")
+set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/main/nbdkit_modules.cc APPEND PROPERTY
+  COMPILE_DEFINITIONS NBDKIT_FOREIGN_PLUGIN_DIR="${NBDKIT_FOREIGN_PLUGIN_DIR}")
+
 # The functions that plugins in C call are the program's own dynamic symbols, and its only ones.
 file(GLOB api_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/plugin_host/api/*.cc)
 if(EXISTS ${CMAKE_SOURCE_DIR}/src/main/nbdkit_main.cc)

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "main/nbdkit_captive.h"
+
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+
+namespace nbdkit {
+namespace {
+
+// RFC 3986, 2.3: what needs no encoding anywhere; '/' and ':' are usual in both places.
+bool is_plain(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         std::string_view("-._~/:").find(c) != std::string_view::npos;
+}
+
+std::string percent_encode(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    if (is_plain(c)) {
+      out.push_back(c);
+    } else {
+      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return out;
+}
+
+// As system() has it: the terminal's keys are for the command.
+void ignore_keys(void (*handler)(int)) {
+  for (int number : {SIGINT, SIGQUIT}) ::signal(number, handler);
+}
+
+pid_t start_shell(const std::string& script, const StandardStreams& streams) {
+  ignore_keys(SIG_IGN);
+  pid_t pid = ::fork();
+  if (pid != 0) return pid;
+  ignore_keys(SIG_DFL);
+  ::signal(SIGPIPE, SIG_DFL);
+  if (::dup2(streams.in.get(), 0) < 0 || ::dup2(streams.out.get(), 1) < 0) ::_exit(127);
+  ::execl("/bin/sh", "sh", "-c", script.c_str(), nullptr);
+  ::_exit(127);
+}
+
+int wait_for(pid_t pid) {
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return status;
+}
+
+}  // namespace
+
+std::string nbd_uri(const Address& address) {
+  std::string name = address.export_name.empty() ? "" : "/" + percent_encode(address.export_name);
+  if (address.unix_path.empty()) return fmt::format("nbd://localhost:{}{}", address.port, name);
+  return fmt::format("nbd+unix://{}?socket={}", name, percent_encode(address.unix_path));
+}
+
+std::string shell_quote(std::string_view text) {
+  std::string out = "'";
+  for (char c : text) {
+    if (c == '\'') {
+      out += "'\\''";
+    } else {
+      out.push_back(c);
+    }
+  }
+  return out + "'";
+}
+
+std::string captive_script(const Address& address, std::string_view command) {
+  std::string uri = shell_quote(nbd_uri(address));
+  return fmt::format("uri={}\nnbd={}\nexportname={}\nport={}\nunixsocket={}\n{}", uri, uri,
+                     shell_quote(address.export_name),
+                     address.port == 0 ? "''" : fmt::format("{}", address.port),
+                     shell_quote(address.unix_path), command);
+}
+
+int run_captive(const Address& address, std::string_view command, StandardStreams streams,
+                const Child& server, Log& log) {
+  pid_t shell = start_shell(captive_script(address, command), streams);
+  int status = 1;
+  if (shell < 0) {
+    log.error("", "--run: {}", os_error("fork").message());
+  } else {
+    streams = {};
+    int wait_status = wait_for(shell);
+    status = shell_status(wait_status);
+    if (WIFSIGNALED(wait_status)) {
+      log.error("", "external command was killed by signal {}", WTERMSIG(wait_status));
+    }
+  }
+  // It cannot be the number of another process: nobody else waits for this child.
+  ::kill(server.pid(), SIGTERM);
+  int server_status = server.wait_for_end();
+  return status != 0 ? status : server_status;
+}
+
+}  // namespace nbdkit

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// --run: the command that the server lives for, and how it is told where the server is.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/log.h"
+#include "main/nbdkit_process.h"
+
+namespace nbdkit {
+
+// Where clients find the server.
+struct Address {
+  std::string unix_path;   // empty: TCP
+  std::uint16_t port = 0;  // 0: Unix
+  std::string export_name;
+};
+
+// As the NBD project's document on URIs writes them. Export names and paths are percent-encoded.
+std::string nbd_uri(const Address& address);
+
+// `text` as one word of the shell.
+std::string shell_quote(std::string_view text);
+
+// The shell's variables uri, nbd, exportname, port and unixsocket, and then the command.
+std::string captive_script(const Address& address, std::string_view command);
+
+// In the parent of a server that is ready: runs the command with the caller's stdin and stdout,
+// then ends the server. The exit status is the command's, or the server's when only that failed.
+int run_captive(const Address& address, std::string_view command, StandardStreams streams,
+                const Child& server, Log& log);
+
+}  // namespace nbdkit

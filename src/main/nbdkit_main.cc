@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// nbdkit: serves a plugin under a stack of filters to NBD clients. The order of what happens here
+// is what plugins count on (nbdkit-plugin(3)), and no thread exists before the last fork.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "block/layer_stack.h"
+#include "main/nbdkit_captive.h"
+#include "main/nbdkit_describe.h"
+#include "main/nbdkit_log.h"
+#include "main/nbdkit_modules.h"
+#include "main/nbdkit_options.h"
+#include "main/nbdkit_process.h"
+#include "main/nbdkit_service.h"
+#include "main/nbdkit_signals.h"
+#include "main/nbdkit_sockets.h"
+
+namespace nbdkit {
+namespace {
+
+using Action = Options::Action;
+
+// linux/prctl.h has it since Linux 5.6, older headers do not.
+constexpr int kSetIoFlusher = 57;
+
+int print(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return std::fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+// One run of the program with a plugin, from its options to its exit status.
+class Program {
+ public:
+  Program(const Options& options, const Folders& folders, ServerLog& log)
+      : options_(options), folders_(folders), log_(log), environment_{log, {}} {}
+
+  int run();
+
+ private:
+  // Steps of the start; an Error is the program's last line.
+  Result<void> load();
+  Result<void> make_ready();
+  Result<void> open_sockets_and_fork();
+  Result<void> fork_captive();
+  Result<void> go_to_background();
+  Result<void> open_doors(Service& service);
+  Result<void> announce();
+  void trace(std::string_view step) const;
+  Result<void> adopt(const std::optional<int>& number, std::string_view option, UniqueFd& owner);
+
+  Result<Service::End> serve();
+  int fail(const Error& error);
+  [[noreturn]] void be_captive_parent(Child server);
+  [[noreturn]] void leave(int status);
+
+  const Options& options_;
+  const Folders& folders_;
+  ServerLog& log_;
+  const pid_t parent_ = ::getppid();
+  UniqueFd handoff_;
+  Environment environment_;
+  LayerStack stack_{environment_};
+  std::optional<Identity> identity_;
+  std::optional<StandardStreams> streams_;
+  std::optional<StopSignals> signals_;
+  std::optional<Sockets> sockets_;
+  std::optional<Child> self_;  // in a forked child: who waits for it
+  bool background_ = false;
+};
+
+int Program::fail(const Error& error) {
+  log_.error("", "{}", error.message());
+  return EXIT_FAILURE;
+}
+
+// Without destructors: others still use what this process shares with them.
+void Program::leave(int status) {
+  if (sockets_) sockets_->folder.remove();
+  std::fflush(stdout);
+  ::_exit(status);
+}
+
+// The steps of the layers' life, which authors of plugins follow in the debug messages.
+void Program::trace(std::string_view step) const {
+  const auto& entries = stack_.entries();
+  for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
+    log_.debug("", "{}: {}", entry->name, step);
+  }
+}
+
+Result<void> Program::adopt(const std::optional<int>& number, std::string_view option,
+                            UniqueFd& owner) {
+  if (!number) return {};
+  if (::fcntl(*number, F_SETFD, FD_CLOEXEC) != 0) {
+    return Error(std::errc::bad_file_descriptor,
+                 fmt::format("{}: {} is not an open descriptor", option, *number));
+  }
+  owner.reset(*number);
+  return {};
+}
+
+Result<void> Program::load() {
+  if (options_.handoff_fd) {
+    return Error(std::errc::not_supported, "--handoff-fd: not available in this version");
+  }
+  NBDKIT_TRY(adopt(options_.handoff_fd, "--handoff-fd", handoff_));
+  NBDKIT_TRY(adopt(options_.kept_memory_fd, "--kept-memory-fd", environment_.kept_memory));
+  if (options_.exit_with_parent) stop_with_parent(parent_);
+  return load_stack(options_, folders_, stack_, log_);
+}
+
+Result<void> Program::make_ready() {
+  Result<Identity> identity = Identity::find(options_);
+  if (!identity.ok()) return std::move(identity).error();
+  identity_ = std::move(identity).value();
+  trace("config_complete");
+  NBDKIT_TRY(stack_.configured());
+  log_.debug("", "using thread model: parallel");
+  trace("get_ready");
+  NBDKIT_TRY(stack_.get_ready());
+
+  Result<StandardStreams> streams = StandardStreams::replace();
+  if (!streams.ok()) return std::move(streams).error();
+  streams_ = std::move(streams).value();
+  Result<StopSignals> signals = StopSignals::install();
+  if (!signals.ok()) return std::move(signals).error();
+  signals_.emplace(std::move(signals).value());
+  return {};
+}
+
+// In the parent. What it holds of the server goes first: when the server has ended, clients are to
+// be refused and not left waiting.
+void Program::be_captive_parent(Child server) {
+  sockets_->listening.clear();
+  handoff_.reset();
+  if (!server.wait_until_ready()) leave(server.wait_for_end());
+  leave(run_captive(sockets_->address, *options_.run, std::move(*streams_), server, log_));
+}
+
+Result<void> Program::fork_captive() {
+  const pid_t parent = ::getpid();
+  Result<Child> child = Child::fork();
+  if (!child.ok()) return std::move(child).error();
+  if (child.value().pid() != 0) be_captive_parent(std::move(child).value());
+  self_.emplace(std::move(child).value());
+  sockets_->folder.forget();
+  NBDKIT_TRY(signals_->renew());
+  // The command may need the server for its own orderly end; the parent ends the server then.
+  StopSignals::ignore_terminal();
+  log_.debug("", "forked into background (new pid = {})", ::getpid());
+  NBDKIT_TRY(identity_->assume(log_));
+  stop_with_parent(parent);
+  return {};
+}
+
+Result<void> Program::go_to_background() {
+  Result<Child> child = Child::fork();
+  if (!child.ok()) return std::move(child).error();
+  if (child.value().pid() != 0) {
+    bool ready = child.value().wait_until_ready();
+    ::_exit(ready ? EXIT_SUCCESS : child.value().wait_for_end());
+  }
+  self_.emplace(std::move(child).value());
+  NBDKIT_TRY(signals_->renew());
+  log_.debug("", "forked into background (new pid = {})", ::getpid());
+  background_ = true;
+  if (::chdir("/") != 0) return os_error("chdir /");
+  return {};
+}
+
+Result<void> Program::open_sockets_and_fork() {
+  // Needs root's rights, which -u gives up. Threads made later inherit it.
+  if (handoff_ && ::prctl(kSetIoFlusher, 1, 0, 0, 0) != 0) {
+    log_.debug("", "not permitted: {}", os_error("PR_SET_IO_FLUSHER").message());
+  }
+  Result<Sockets> sockets = open_sockets(options_, *identity_, log_);
+  if (!sockets.ok()) return std::move(sockets).error();
+  sockets_.emplace(std::move(sockets).value());
+  if (options_.run) return fork_captive();
+  NBDKIT_TRY(identity_->assume(log_));
+  if (options_.exit_with_parent) stop_with_parent(parent_);
+  if (!options_.stays()) return go_to_background();
+  return {};
+}
+
+Result<void> Program::open_doors(Service& service) {
+  NBDKIT_TRY(service.accept_on(std::move(sockets_->listening)));
+  NBDKIT_TRY(announce());
+  if (options_.single) NBDKIT_TRY(service.serve_streams(std::move(*streams_)));
+  streams_.reset();
+  return {};
+}
+
+// Whoever waits for the program may connect from here on.
+Result<void> Program::announce() {
+  if (!options_.pid_file.empty()) {
+    NBDKIT_TRY(write_pid_file(options_.pid_file));
+    log_.debug("", "written pid file {}", options_.pid_file);
+  }
+  if (background_ && !options_.verbose) {
+    if (::dup2(1, 2) < 0) return os_error("dup2");  // stdout is /dev/null already
+  }
+  if (background_) log_.use_system_log();
+  if (self_) self_->tell_ready();
+  return {};
+}
+
+Result<Service::End> Program::serve() {
+  trace("after_fork");
+  NBDKIT_TRY(stack_.after_fork());
+  Service service(options_, stack_, *signals_, log_);
+  NBDKIT_TRY(open_doors(service));
+  Service::End end = service.run();
+  if (end == Service::End::forced) leave(EXIT_FAILURE);
+  return end;
+}
+
+int Program::run() {
+  Result<void> loaded = load();
+  if (!loaded.ok()) return fail(loaded.error());
+  if (options_.action == Action::help) return print(usage() + layers_help(stack_));
+  if (options_.action == Action::version) {
+    return print(version_line() + "\n" + layers_versions(stack_));
+  }
+  Result<void> configured = configure_stack(options_, stack_, log_);
+  if (!configured.ok()) return fail(configured.error());
+  if (options_.action == Action::dump_plugin) return print(plugin_dump(stack_));
+
+  Result<void> ready = make_ready();
+  if (!ready.ok()) return fail(ready.error());
+  Result<void> open = open_sockets_and_fork();
+  if (!open.ok()) return fail(open.error());
+  Result<Service::End> end = serve();
+  trace("cleanup");
+  stack_.cleanup();
+  if (!end.ok()) return fail(end.error());
+  return end.value() == Service::End::orderly ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+// Sockets given by a service manager would be ignored without a word, and others opened instead.
+Result<void> refuse_socket_activation() {
+  const char* pid = ::getenv("LISTEN_PID");
+  if (pid == nullptr || pid != fmt::format("{}", ::getpid())) return {};
+  return Error(std::errc::not_supported,
+               "LISTEN_PID: socket activation is not available in this version");
+}
+
+int main_with(int argc, char** argv) {
+  std::string_view path = argc > 0 ? argv[0] : "nbdkit";
+  const std::string name(path.substr(path.rfind('/') + 1));
+  Log early(name, false);
+  auto refuse = [&early](const Error& error) {
+    early.error("", "{}", error.message());
+    return EXIT_FAILURE;
+  };
+
+  Result<void> checked = check_standard_streams();
+  if (!checked.ok()) return refuse(checked.error());
+  Result<void> activation = refuse_socket_activation();
+  if (!activation.ok()) return refuse(activation.error());
+  Result<Options> options = parse_options(argc, argv);
+  if (!options.ok()) return refuse(options.error());
+  Result<Folders> folders = Folders::find();
+  if (!folders.ok()) return refuse(folders.error());
+
+  switch (options.value().action) {
+    case Action::bad_usage:
+      print(usage());
+      return EXIT_FAILURE;
+    case Action::dump_config:
+      return print(config_dump(folders.value()));
+    case Action::long_options:
+      return print(long_option_list());
+    case Action::short_options:
+      return print(short_option_list());
+    case Action::help:
+      if (options.value().plugin.empty()) return print(usage());
+      break;
+    case Action::version:
+      if (options.value().plugin.empty()) return print(version_line() + "\n");
+      break;
+    case Action::serve:
+    case Action::dump_plugin:
+      break;
+  }
+
+  ::umask(0022);
+  ServerLog log(name, options.value().verbose);
+  log.debug("", "{}", version_line());
+  return Program(options.value(), folders.value(), log).run();
+}
+
+}  // namespace
+}  // namespace nbdkit
+
+int main(int argc, char** argv) { return nbdkit::main_with(argc, argv); }

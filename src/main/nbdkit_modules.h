@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Modules: finds and loads the plugin and the filters that the command line names, and gives them
+// their parameters.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "block/layer_stack.h"
+#include "main/nbdkit_options.h"
+
+namespace nbdkit {
+
+// Where this program and its modules are: found from the program itself, so that a build tree, an
+// install tree and a moved one work alike.
+struct Folders {
+  std::string program;  // the file itself
+  std::string prefix;
+  std::string plugins;
+  std::string filters;
+  std::string foreign_plugins;  // of another nbdkit on this system: for plugins only
+
+  static Result<Folders> find();
+};
+
+// Loads the plugin, then the filters from the innermost to the outermost.
+Result<void> load_stack(const Options& options, const Folders& folders, LayerStack& stack,
+                        Log& log);
+
+// Gives the layers the parameters of the command line: KEY=VALUE, or a bare word for the plugin's
+// magic key, or for "script" when it has none and the word comes first.
+Result<void> configure_stack(const Options& options, LayerStack& stack, Log& log);
+
+// Whether `text` is KEY=VALUE; if so, where the '=' is.
+std::optional<std::size_t> find_key_end(std::string_view text);
+
+}  // namespace nbdkit

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "main/nbdkit_options.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <sstream>
+
+namespace nbdkit {
+namespace {
+
+using Action = Options::Action;
+
+Result<Options> parse(std::vector<std::string> words) {
+  words.insert(words.begin(), "/some/where/nbdkit");
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  return parse_options(static_cast<int>(argv.size()), argv.data());
+}
+
+std::string refusal(std::vector<std::string> words) {
+  Result<Options> options = parse(std::move(words));
+  return options.ok() ? "accepted" : std::string(options.error().message());
+}
+
+std::vector<std::string> words(const std::string& text) {
+  std::istringstream stream(text);
+  return {std::istream_iterator<std::string>(stream), {}};
+}
+
+TEST(NbdkitOptions, OptionsMayComeAfterThePluginAndItsParameters) {
+  Options options = parse({"-r", "file", "disk.img", "-f", "cache=none", "-p", "10"}).value();
+  EXPECT_EQ(options.plugin, "file");
+  EXPECT_EQ(options.parameters, (std::vector<std::string>{"disk.img", "cache=none"}));
+  EXPECT_TRUE(options.read_only);
+  EXPECT_TRUE(options.foreground);
+  EXPECT_EQ(options.port, "10");
+}
+
+TEST(NbdkitOptions, TwoDashesEndTheOptionsAndOneDashIsAParameter) {
+  Options options = parse({"sh", "-", "--", "-f"}).value();
+  EXPECT_EQ(options.parameters, (std::vector<std::string>{"-", "-f"}));
+  EXPECT_FALSE(options.foreground);
+}
+
+TEST(NbdkitOptions, UnambiguousPrefixesAreEnough) {
+  EXPECT_TRUE(parse({"--fore", "null"}).value().foreground);
+  EXPECT_EQ(parse({"--unix=-", "null"}).value().private_unix, true);
+  EXPECT_EQ(parse({"--dump-p", "null"}).value().action, Action::dump_plugin);
+  EXPECT_EQ(parse({"--dump-", "null"}).value().action, Action::bad_usage);
+}
+
+TEST(NbdkitOptions, EveryAliasMeansTheSame) {
+  for (std::string name : {"-e", "--exportname", "--export-name", "--export"}) {
+    EXPECT_EQ(parse({name, "x", "null"}).value().export_name, "x") << name;
+  }
+  for (std::string name : {"-r", "--readonly", "--read-only"}) {
+    EXPECT_TRUE(parse({name, "null"}).value().read_only) << name;
+  }
+  for (std::string name : {"-f", "--foreground", "--no-fork"}) {
+    EXPECT_TRUE(parse({name, "null"}).value().foreground) << name;
+  }
+  for (std::string name : {"-s", "--single", "--stdin"}) {
+    EXPECT_TRUE(parse({name, "null"}).value().single) << name;
+  }
+}
+
+TEST(NbdkitOptions, FiltersKeepTheirOrder) {
+  EXPECT_EQ(parse({"--filter=log", "null", "--filter", "offset"}).value().filters,
+            (std::vector<std::string>{"log", "offset"}));
+}
+
+TEST(NbdkitOptions, TheLastOfTwoFamiliesWins) {
+  EXPECT_EQ(parse({"-4", "-6", "null"}).value().family, Options::Family::ipv6);
+  EXPECT_EQ(parse({"-6", "-4", "null"}).value().family, Options::Family::ipv4);
+}
+
+TEST(NbdkitOptions, AnUnknownOptionOrAMissingArgumentIsBadUsage) {
+  EXPECT_EQ(parse({"--nosuch", "null"}).value().action, Action::bad_usage);
+  EXPECT_EQ(parse({"null", "-x"}).value().action, Action::bad_usage);
+  EXPECT_EQ(parse({"null", "-p"}).value().action, Action::bad_usage);
+  EXPECT_EQ(parse({"--readonly=yes", "null"}).value().action, Action::bad_usage);
+}
+
+TEST(NbdkitOptions, ReportsNeedNothingThatComesBehindThem) {
+  EXPECT_EQ(parse({"--dump-config", "--nosuch"}).value().action, Action::dump_config);
+  EXPECT_EQ(parse({"--long-options"}).value().action, Action::long_options);
+  EXPECT_EQ(parse({"--short-options"}).value().action, Action::short_options);
+  EXPECT_EQ(parse({"--help"}).value().action, Action::help);
+  EXPECT_EQ(parse({"-V"}).value().action, Action::version);
+}
+
+TEST(NbdkitOptions, APluginIsNeededToServe) {
+  EXPECT_NE(refusal({}).find("no plugin"), std::string::npos);
+  EXPECT_NE(refusal({"--dump-plugin"}).find("--dump-config"), std::string::npos);
+  EXPECT_NE(refusal({""}).find("empty"), std::string::npos);
+}
+
+TEST(NbdkitOptions, PathsAreMadeAbsolute) {
+  Options options = parse({"-U", "sock", "-P", "pid", "null"}).value();
+  EXPECT_EQ(options.unix_path.front(), '/');
+  EXPECT_TRUE(options.unix_path.ends_with("/sock"));
+  EXPECT_TRUE(options.pid_file.ends_with("/pid"));
+}
+
+TEST(NbdkitOptions, AUnixPathMustFitTheKernelsLimit) {
+  std::string path(107, 'x');
+  path[0] = '/';
+  EXPECT_EQ(parse({"-U", path, "null"}).value().unix_path, path);
+  EXPECT_NE(refusal({"-U", path + "x", "null"}).find("-U: path too long: length 108 > max 107"),
+            std::string::npos);
+  EXPECT_NE(refusal({"-U", "", "null"}).find("-U: "), std::string::npos);
+}
+
+TEST(NbdkitOptions, APortIsANumberTo65535OrAName) {
+  EXPECT_EQ(parse({"-p", "0", "null"}).value().port, "0");
+  EXPECT_EQ(parse({"-p", "65535", "null"}).value().port, "65535");
+  EXPECT_EQ(parse({"-p", "nbd", "null"}).value().port, "nbd");
+  EXPECT_EQ(parse({"-p", "010809", "null"}).value().port, "010809");
+  EXPECT_NE(refusal({"-p", "65536", "null"}).find("'65536' is not a port"), std::string::npos);
+  EXPECT_NE(refusal({"-p", "", "null"}).find("is not a port"), std::string::npos);
+  EXPECT_NE(refusal({"-p", "99999999999999999999", "null"}).find("is not a port"),
+            std::string::npos);
+}
+
+TEST(NbdkitOptions, ThreadsAreAPositiveNumberAnd0IsTheDefault) {
+  EXPECT_EQ(parse({"null"}).value().threads, 16u);
+  EXPECT_EQ(parse({"-t", "0", "null"}).value().threads, 16u);
+  EXPECT_EQ(parse({"-t", "1", "null"}).value().threads, 1u);
+  EXPECT_EQ(parse({"-t", "0x40", "null"}).value().threads, 64u);
+  EXPECT_NE(refusal({"-t", "-1", "null"}).find("-t: "), std::string::npos);
+  EXPECT_NE(refusal({"-t", "x", "null"}).find("-t: "), std::string::npos);
+}
+
+TEST(NbdkitOptions, ADebugFlagNamesASymbolOfTheModule) {
+  Options options = parse({"-D", "vddk.a.b=0x10", "null"}).value();
+  ASSERT_EQ(options.debug_flags.size(), 1u);
+  EXPECT_EQ(options.debug_flags[0].symbol(), "vddk_debug_a_b");
+  EXPECT_EQ(options.debug_flags[0].value, 16);
+  for (std::string text : {"foo", "foo=1", ".x=1", "foo.=1", "foo.x", "a=b.c"}) {
+    EXPECT_NE(refusal({"-D", text, "null"}).find("NAME.FLAG=N"), std::string::npos) << text;
+  }
+  EXPECT_NE(refusal({"-D", "foo.x=y", "null"}).find("-D foo.x=y: "), std::string::npos);
+}
+
+TEST(NbdkitOptions, InheritedDescriptorsLieAboveStderr) {
+  EXPECT_EQ(parse({"--handoff-fd=7", "null"}).value().handoff_fd, 7);
+  EXPECT_EQ(parse({"--kept-memory-fd=9", "null"}).value().kept_memory_fd, 9);
+  EXPECT_NE(refusal({"--handoff-fd=2", "null"}).find("above 2"), std::string::npos);
+  EXPECT_NE(refusal({"--handoff-fd=x", "null"}).find("--handoff-fd: "), std::string::npos);
+  EXPECT_NE(refusal({"--handoff-fd=7", "--kept-memory-fd=7", "null"}).find("--kept-memory-fd"),
+            std::string::npos);
+}
+
+TEST(NbdkitOptions, WhatStaysInTheForeground) {
+  EXPECT_FALSE(parse({"null"}).value().stays());
+  EXPECT_TRUE(parse({"-f", "null"}).value().stays());
+  EXPECT_TRUE(parse({"-s", "null"}).value().stays());
+  EXPECT_TRUE(parse({"--run", "", "null"}).value().stays());
+  EXPECT_TRUE(parse({"--exit-with-parent", "null"}).value().stays());
+  EXPECT_TRUE(parse({"--handoff-fd=7", "null"}).value().stays());
+}
+
+TEST(NbdkitOptions, OptionsThatExcludeEachOther) {
+  const std::vector<std::vector<std::string>> pairs{
+      {"-p", "1", "-U", "-"},       {"-p", "1", "-s"},       {"-U", "-", "-s"},
+      {"-s", "--run", "x"},         {"-s", "--dump-plugin"}, {"--handoff-fd=7", "-s"},
+      {"--handoff-fd=7", "--run=x"}};
+  for (std::vector<std::string> pair : pairs) {
+    pair.push_back("null");
+    EXPECT_NE(refusal(pair).find(" cannot be used with "), std::string::npos) << pair[0];
+  }
+}
+
+TEST(NbdkitOptions, KnownButUnavailableOptionsAreRefusedByName) {
+  EXPECT_EQ(refusal({"--swap", "null"}), "--swap (--swap): not available in this version");
+  EXPECT_EQ(refusal({"-o", "null"}), "-o (--oldstyle): not available in this version");
+  EXPECT_EQ(refusal({"--tls=require", "null"}), "--tls (--tls): not available in this version");
+  for (const OptionRow& row : option_rows()) {
+    if (row.available()) continue;
+    std::string name = "--" + std::string(row.names.substr(0, row.names.find(' ')));
+    if (!row.argument.empty()) name += "=1";
+    EXPECT_NE(refusal({name, "null"}).find("not available"), std::string::npos) << name;
+  }
+}
+
+TEST(NbdkitOptions, EveryAvailableOptionIsTaken) {
+  for (const OptionRow& row : option_rows()) {
+    if (!row.available()) continue;
+    std::string name = "--" + std::string(row.names.substr(0, row.names.find(' ')));
+    std::string argument = row.id == 'D' ? "=a.b=1" : row.argument.empty() ? "" : "=7";
+    Result<Options> options = parse({name + argument, "null"});
+    ASSERT_TRUE(options.ok()) << options.error().message();
+    EXPECT_NE(options.value().action, Action::bad_usage) << name;
+  }
+}
+
+TEST(NbdkitOptions, ThePageHasEveryOptionAndNoOther) {
+  std::ifstream file(NBDKIT_TEST_SOURCE_DIR "/man/nbdkit.1.pod");
+  std::vector<std::string> items;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("=item B<-")) continue;
+    std::string name = line.substr(line.find('<') + 1);
+    items.push_back(name.substr(0, name.find_first_of(">= ")));
+  }
+  std::vector<std::string> known = words(long_option_list());
+  for (const std::string& letter : words(short_option_list())) known.push_back(letter);
+  std::sort(known.begin(), known.end());
+  std::sort(items.begin(), items.end());
+  EXPECT_EQ(items, known);
+}
+
+}  // namespace
+}  // namespace nbdkit

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Service: the server at work, from the first connection to the last.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "async/loop.h"
+#include "async/loop_pool.h"
+#include "async/worker_pool.h"
+#include "block/layer_stack.h"
+#include "main/nbdkit_options.h"
+#include "main/nbdkit_process.h"
+#include "main/nbdkit_signals.h"
+#include "server/listener.h"
+#include "server/server.h"
+#include "server/stdio_relay.h"
+
+namespace nbdkit {
+
+// Made after the last fork. What is passed outlives it.
+class Service final : private Watcher {
+ public:
+  Service(const Options& options, LayerStack& stack, const StopSignals& signals, Log& log);
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+  ~Service();
+
+  // The ways in. Connections are accepted as soon as run() turns.
+  Result<void> accept_on(std::vector<UniqueFd> listening);
+  Result<void> serve_streams(StandardStreams streams);
+
+  enum class End {
+    orderly,
+    failed,  // orderly, but what was to be served was not
+    forced,  // connections are under way: nothing may be destroyed any more
+  };
+  // Until a signal, the end of the one connection, or the end of everybody who could bring one.
+  End run();
+
+ private:
+  // Runs a member function later in the turn: whoever asks for the end stands in what ends.
+  class StopJob final : public Job {
+   public:
+    explicit StopJob(Service& service) : service_(service) {}
+    void run() noexcept override { service_.stop(); }
+
+   private:
+    Service& service_;
+  };
+
+  void ready(std::uint32_t epoll_events) noexcept override;
+  void start(UniqueFd socket, bool foreign);
+  void connection_ended();
+  void stop();
+  Task<void> shut_down();
+
+  LayerStack& stack_;
+  const StopSignals& signals_;
+  Log& log_;
+  const bool single_;
+  StopJob stop_job_;
+  WorkerPool workers_;
+  Loop loop_;
+  LoopPool loops_;
+  Server server_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::optional<StdioRelay> relay_;
+  bool stopping_ = false;
+  End end_ = End::orderly;
+};
+
+}  // namespace nbdkit

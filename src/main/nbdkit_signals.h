@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// StopSignals: SIGINT, SIGQUIT, SIGTERM and SIGHUP as something to read from a descriptor.
+#pragma once
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace nbdkit {
+
+// One in the process. Handlers and no blocked signals: programs that plugins start inherit a mask,
+// but not a handler.
+class StopSignals {
+ public:
+  // Installs the handlers. SIGPIPE is ignored from then on.
+  static Result<StopSignals> install();
+
+  // Becomes readable when a signal has come. Valid in forked children, which share it with their
+  // parent, until they call renew().
+  int fd() const { return read_.get(); }
+  // The number of the next signal, or 0 when there is none.
+  int take() const;
+
+  // In a forked child: signals come to this process alone.
+  Result<void> renew();
+
+  // Leaves the terminal's signals and hang-ups to others; SIGTERM still comes.
+  static void ignore_terminal();
+
+ private:
+  StopSignals() = default;
+
+  UniqueFd read_;
+  UniqueFd write_;
+};
+
+}  // namespace nbdkit

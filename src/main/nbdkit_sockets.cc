@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "main/nbdkit_sockets.h"
+
+#include <fmt/format.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "server/listener.h"
+
+namespace nbdkit {
+namespace {
+
+constexpr const char* kDefaultPort = "10809";
+
+TcpAddress::Family tcp_family(Options::Family family) {
+  switch (family) {
+    case Options::Family::ipv4:
+      return TcpAddress::Family::ipv4;
+    case Options::Family::ipv6:
+      return TcpAddress::Family::ipv6;
+    case Options::Family::any:
+      break;
+  }
+  return TcpAddress::Family::any;
+}
+
+Result<void> open_private(const Identity& identity, Sockets& sockets) {
+  Result<PrivateFolder> folder = PrivateFolder::make();
+  if (!folder.ok()) return std::move(folder).error();
+  sockets.folder = std::move(folder).value();
+  sockets.address.unix_path = sockets.folder.socket_path();
+  Result<UniqueFd> fd = listen_unix(sockets.address.unix_path);
+  if (!fd.ok()) return std::move(fd).error();
+  sockets.listening.push_back(std::move(fd).value());
+  return sockets.folder.give_to(identity);
+}
+
+Result<void> open_unix(const std::string& path, Sockets& sockets) {
+  Result<UniqueFd> fd = listen_unix(path);
+  if (!fd.ok()) return std::move(fd).error();
+  sockets.address.unix_path = path;
+  sockets.listening.push_back(std::move(fd).value());
+  return {};
+}
+
+Result<void> open_tcp(const Options& options, Log& log, Sockets& sockets) {
+  TcpAddress address;
+  address.host = options.ip_address;
+  address.port = options.port.value_or(kDefaultPort);
+  address.family = tcp_family(options.family);
+  Result<TcpSockets> tcp = listen_tcp(address, log);
+  if (!tcp.ok()) return std::move(tcp).error();
+  sockets.listening = std::move(tcp.value().sockets);
+  sockets.address.port = tcp.value().port;
+  return {};
+}
+
+}  // namespace
+
+Result<PrivateFolder> PrivateFolder::make() {
+  std::string path = "/tmp/nbdkitXXXXXX";
+  if (::mkdtemp(path.data()) == nullptr) return os_error(path);
+  return PrivateFolder(std::move(path));
+}
+
+Result<void> PrivateFolder::give_to(const Identity& identity) const {
+  if (!identity.changes()) return {};
+  for (const std::string& one : {path_, socket_path()}) {
+    if (::lchown(one.c_str(), identity.uid(), identity.gid()) != 0) return os_error(one);
+  }
+  return {};
+}
+
+void PrivateFolder::remove() {
+  if (path_.empty()) return;
+  ::unlink(socket_path().c_str());
+  ::rmdir(path_.c_str());
+  path_.clear();
+}
+
+Result<Sockets> open_sockets(const Options& options, const Identity& identity, Log& log) {
+  Sockets sockets;
+  sockets.address.export_name = options.export_name;
+  const bool tcp_asked = options.port.has_value() || !options.ip_address.empty();
+  if (options.single) return sockets;
+  if (!options.unix_path.empty()) {
+    NBDKIT_TRY(open_unix(options.unix_path, sockets));
+  } else if (options.private_unix || (options.run && !tcp_asked)) {
+    NBDKIT_TRY(open_private(identity, sockets));
+  } else if (tcp_asked || !options.handoff_fd) {
+    NBDKIT_TRY(open_tcp(options, log, sockets));
+  } else {
+    return sockets;
+  }
+  if (sockets.address.unix_path.empty()) {
+    log.debug("", "listening on port {} ({} sockets)", sockets.address.port,
+              sockets.listening.size());
+  } else {
+    log.debug("", "bound to unix socket {}", sockets.address.unix_path);
+  }
+  return sockets;
+}
+
+}  // namespace nbdkit
