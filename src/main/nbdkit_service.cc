@@ -14,9 +14,8 @@ Service::Service(const Options& options, LayerStack& stack, const StopSignals& s
       log_(log),
       single_(options.single),
       stop_job_(*this),
-      loop_(workers_),
-      loops_(workers_),
-      server_(loop_, loops_, stack, log, {options.read_only, options.threads}) {
+      loop_(runtime_.main_loop()),
+      server_(runtime_, stack, log, {options.read_only, options.threads}) {
   server_.on_connection_end([this](ConnectionId) { connection_ended(); });
 }
 

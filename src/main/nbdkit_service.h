@@ -6,9 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "async/loop.h"
-#include "async/loop_pool.h"
-#include "async/worker_pool.h"
+#include "async/runtime.h"
 #include "block/layer_stack.h"
 #include "main/nbdkit_options.h"
 #include "main/nbdkit_process.h"
@@ -61,9 +59,8 @@ class Service final : private Watcher {
   Log& log_;
   const bool single_;
   StopJob stop_job_;
-  WorkerPool workers_;
-  Loop loop_;
-  LoopPool loops_;
+  Runtime runtime_;
+  Loop& loop_;
   Server server_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::optional<StdioRelay> relay_;
