@@ -41,3 +41,6 @@ foreach(header IN LISTS NBDKIT_INTERFACE_HEADERS)
   string(APPEND interface ${digest})
 endforeach()
 string(SHA256 NBDKIT_BUILD_ID "${interface}")
+# A header, not a definition: otherwise every change would compile everything anew.
+file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/generated/build_id.h
+     CONTENT "#define NBDKIT_BUILD_ID \"${NBDKIT_BUILD_ID}\"\n")

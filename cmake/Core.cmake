@@ -6,9 +6,9 @@ file(GLOB core_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/*.cc)
 list(FILTER core_sources EXCLUDE REGEX "_test\\.cc$|/src/main/|/src/plugin_host/api/")
 
 add_library(nbdkit-core SHARED ${core_sources})
-target_include_directories(nbdkit-core PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+target_include_directories(nbdkit-core PUBLIC ${CMAKE_BINARY_DIR}/generated ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 target_compile_definitions(nbdkit-core
-  PUBLIC NBDKIT_BUILD_ID="${NBDKIT_BUILD_ID}" NBDKIT_VERSION="${PROJECT_VERSION}")
+  PUBLIC NBDKIT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(nbdkit-core
   PUBLIC fmt::fmt Threads::Threads ${CMAKE_DL_LIBS}
   PRIVATE nlohmann_json::nlohmann_json PkgConfig::NL)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "async/buffer_pool.h"
 
+#include <sys/mman.h>
+
 #include <bit>
 #include <cstdlib>
 #include <cstring>
@@ -44,37 +46,60 @@ void Buffer::reset() {
 }
 
 BufferPool::~BufferPool() {
-  for (Unused* piece : unused_) {
-    while (piece != nullptr) std::free(std::exchange(piece, piece->next));
+  for (std::size_t i = 0; i < kClasses; ++i) {
+    while (Unused* piece = unused_[i]) {
+      unused_[i] = piece->next;
+      free(reinterpret_cast<std::byte*>(piece), size_of(i));
+    }
   }
+}
+
+std::byte* BufferPool::allocate(std::size_t size) {
+  if (size >= kMappedMin) {
+    void* memory =
+        ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? nullptr : static_cast<std::byte*>(memory);
+  }
+  void* memory = std::aligned_alloc(kPage, size);
+  if (memory != nullptr) std::memset(memory, 0, size);
+  return static_cast<std::byte*>(memory);
+}
+
+void BufferPool::free(std::byte* data, std::size_t size) {
+  if (size < kMappedMin) return std::free(data);
+  ::munmap(data, size);
+}
+
+// The kernel's fresh pages cost less than writing over what may never be used.
+void BufferPool::clear(std::byte* data, std::size_t size) {
+  if (size >= kMappedMin && ::madvise(data, size, MADV_DONTNEED) == 0) return;
+  std::memset(data, 0, size);
 }
 
 Result<Buffer> BufferPool::get(std::size_t size, std::uint64_t owner) {
   NBDKIT_CHECK(size > 0 && size <= kSizeMax);
   std::size_t size_class = class_of(size);
   std::size_t whole = size_of(size_class);
-  Unused*& head = unused_[size_class];
-  if (head == nullptr) {
-    void* memory = std::aligned_alloc(kPage, whole);
+  Unused* piece = unused_[size_class];
+  if (piece == nullptr) {
+    std::byte* memory = allocate(whole);
     if (memory == nullptr) return std::errc::not_enough_memory;
-    std::memset(memory, 0, whole);
-    return Buffer(*this, static_cast<std::byte*>(memory), size, owner);
+    return Buffer(*this, memory, size, owner);
   }
-  Unused* piece = head;
-  head = piece->next;
+  unused_[size_class] = piece->next;
   kept_bytes_ -= whole;
-  // The list node is this program's own and no connection's.
-  std::size_t foreign = piece->owner == owner ? sizeof(Unused) : whole;
-  std::memset(static_cast<void*>(piece), 0, foreign);
-  return Buffer(*this, reinterpret_cast<std::byte*>(piece), size, owner);
+  bool foreign = piece->owner != owner;
+  auto* memory = reinterpret_cast<std::byte*>(piece);
+  std::memset(memory, 0, sizeof(Unused));  // The list's node is nobody's data.
+  if (foreign) clear(memory, whole);
+  return Buffer(*this, memory, size, owner);
 }
 
 void BufferPool::put(std::byte* data, std::size_t size, std::uint64_t owner) {
   std::size_t size_class = class_of(size);
   std::size_t whole = size_of(size_class);
-  if (kept_bytes_ + whole > kKeptBytesMax) return std::free(data);
-  auto* piece = new (data) Unused{unused_[size_class], owner};
-  unused_[size_class] = piece;
+  if (kept_bytes_ + whole > kKeptBytesMax) return free(data, whole);
+  unused_[size_class] = new (data) Unused{unused_[size_class], owner};
   kept_bytes_ += whole;
 }
 

@@ -57,6 +57,10 @@ class BufferPool {
   friend class Buffer;
   static constexpr std::size_t kClasses = 15;  // 4 KiB, 8 KiB ... 64 MiB
 
+  // From this size on memory comes from the kernel: zeroed without being touched, so that a client
+  // that announces much and sends little costs little.
+  static constexpr std::size_t kMappedMin = 1024 * 1024;
+
   // Lives in the first bytes of unused memory.
   struct Unused {
     Unused* next;
@@ -64,6 +68,9 @@ class BufferPool {
   };
 
   void put(std::byte* data, std::size_t size, std::uint64_t owner);
+  static std::byte* allocate(std::size_t size);
+  static void free(std::byte* data, std::size_t size);
+  static void clear(std::byte* data, std::size_t size);
 
   std::array<Unused*, kClasses> unused_{};
   std::size_t kept_bytes_ = 0;

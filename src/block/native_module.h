@@ -7,6 +7,7 @@
 #include <string>
 
 #include "block/layer.h"
+#include "build_id.h"
 
 namespace nbdkit {
 
