@@ -21,6 +21,8 @@ inline constexpr std::size_t kOperations = 7;
 // Made by Layer::open() and used from one loop only; many requests may be under way at once. The
 // objects given by reference outlive the Task. What may block goes through Context::blocking().
 class BlockDevice {
+  friend class FilterLayer;  // Sees to it that a filter's devices announce what it declares.
+
  public:
   explicit BlockDevice(Properties properties) : properties_(std::move(properties)) {}
   BlockDevice(const BlockDevice&) = delete;
