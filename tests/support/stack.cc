@@ -48,11 +48,22 @@ class ScriptedDevice final : public BlockDevice {
   Task<void> cache(Request request) override { return arrive(Operation::cache, request); }
   Task<void> extents(Request request, Extents& extents) override {
     co_await arrive(Operation::extents, request);
-    Result<void> added = extents.add(request.offset, request.length, ExtentType::data);
+    Result<void> added = add_extents(request, extents);
     if (!added.ok()) co_await nbdkit::fail(std::move(added).error());
   }
 
  private:
+  Result<void> add_extents(Request request, Extents& extents) {
+    if (layer_.extents.empty()) {
+      return extents.add(request.offset, request.length, ExtentType::data);
+    }
+    for (const Extent& extent : layer_.extents) {
+      if (extent.offset + extent.length <= request.offset) continue;
+      NBDKIT_TRY(extents.add(extent.offset, extent.length, extent.type));
+      if (request.has(RequestFlags::one)) break;
+    }
+    return {};
+  }
   Task<void> arrive(Operation operation, Request request) {
     layer_.calls.push_back({operation, request});
     ++layer_.arrived;

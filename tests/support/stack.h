@@ -40,6 +40,7 @@ class ScriptedLayer final : public Layer {
   std::vector<std::byte> bytes;         // the disk
   std::vector<Call> calls;              // in order of arrival, all connections
   std::atomic<std::size_t> arrived{0};  // how many; may be asked from another thread
+  std::vector<Extent> extents;          // of the whole disk; none: what is asked for is data
 
  private:
   friend class ScriptedDevice;
