@@ -11,6 +11,10 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1")
 
 add_compile_options(-Wall -Wextra -Wpointer-arith -Wvla)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # g++ 12 at -O2 takes the empty side of an optional<variant> (Task, Result) for a bug.
+  add_compile_options(-Wno-maybe-uninitialized)
+endif()
 add_compile_definitions(_GNU_SOURCE _FILE_OFFSET_BITS=64)
 if(NBDKIT_WERROR)
   add_compile_options(-Werror)
