@@ -49,14 +49,14 @@ struct nbdkit_handoff_header {
   uint64_t sequence;
 };
 
-static inline void nbdkit_handoff_put(unsigned char *to, uint64_t value, unsigned size) {
+static inline void nbdkit_handoff_put(unsigned char* to, uint64_t value, unsigned size) {
   while (size > 0) {
     to[--size] = (unsigned char)(value & 0xff);
     value >>= 8;
   }
 }
 
-static inline uint64_t nbdkit_handoff_get(const unsigned char *from, unsigned size) {
+static inline uint64_t nbdkit_handoff_get(const unsigned char* from, unsigned size) {
   uint64_t value = 0;
   unsigned i;
   for (i = 0; i < size; i++) value = value << 8 | from[i];
@@ -64,7 +64,7 @@ static inline uint64_t nbdkit_handoff_get(const unsigned char *from, unsigned si
 }
 
 static inline void nbdkit_handoff_encode(unsigned char to[NBDKIT_HANDOFF_HEADER_SIZE],
-                                         const struct nbdkit_handoff_header *header) {
+                                         const struct nbdkit_handoff_header* header) {
   nbdkit_handoff_put(to, header->magic, 4);
   nbdkit_handoff_put(to + 4, header->version, 2);
   nbdkit_handoff_put(to + 6, header->kind, 2);
@@ -75,7 +75,7 @@ static inline void nbdkit_handoff_encode(unsigned char to[NBDKIT_HANDOFF_HEADER_
 
 /* Checks nothing. */
 static inline void nbdkit_handoff_decode(const unsigned char from[NBDKIT_HANDOFF_HEADER_SIZE],
-                                         struct nbdkit_handoff_header *header) {
+                                         struct nbdkit_handoff_header* header) {
   header->magic = (uint32_t)nbdkit_handoff_get(from, 4);
   header->version = (uint16_t)nbdkit_handoff_get(from + 4, 2);
   header->kind = (uint16_t)nbdkit_handoff_get(from + 6, 2);

@@ -103,8 +103,8 @@ class FilterLayer : public Layer {
     return below().default_export(context);
   }
 
-  // Opens what is below and puts wrap() around it; can_multi_conn is lost when contract() says so. A
-  // filter that decides itself what to open, and when, overrides this.
+  // Opens what is below and puts wrap() around it; can_multi_conn is lost when contract() says so.
+  // A filter that decides itself what to open, and when, overrides this.
   Task<DevicePtr> open(Context& context) override;
 
  protected:
