@@ -85,6 +85,10 @@ class Loop {
   Task<typename std::invoke_result_t<Function&>::value_type> blocking(Function function);
   // Hands a job to the workers at the end of this turn.
   void submit(Job& job) { submissions_.push(job); }
+  // Around work on other threads that will post back to this loop, where blocking() is not used:
+  // virtual time waits for it.
+  void work_began() { ++blocking_; }
+  void work_ended() { --blocking_; }
 
   // Memory to receive into, shared by all on this loop: valid until the caller returns or waits.
   // kScratchHeadroom bytes before it are usable too.
@@ -120,7 +124,7 @@ class Loop {
   JobQueue turn_end_;
   JobQueue next_turn_;
   JobQueue submissions_;
-  std::size_t blocking_ = 0;  // Calls of blocking() on their way.
+  std::size_t blocking_ = 0;  // Work on other threads that will come back.
   BufferPool buffers_;
   std::unique_ptr<std::byte[]> scratch_;
   std::atomic<bool> stopping_{false};
