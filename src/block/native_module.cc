@@ -14,7 +14,8 @@ Result<LoadedModule> load_native_module(const std::string& path) {
   if (handle == nullptr) return Error(std::errc::not_supported, ::dlerror());
   auto* module = static_cast<const NativeModule*>(::dlsym(handle, "nbdkit_native_module"));
   if (module == nullptr) {
-    ::dlclose(handle);
+    // It stays open: whoever loads it as a plugin in C opens it again, and closing it in between
+    // would run its constructors and destructors once more than it expects.
     return Error(std::errc::not_supported, fmt::format("{}: not a native module", path));
   }
   if (module->magic != kModuleMagic || module->version != kModuleVersion ||

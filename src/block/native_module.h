@@ -49,8 +49,9 @@ struct LoadedModule {
   std::unique_ptr<Layer> layer;
 };
 
-// not_supported when the file is no native module at all (it may be a plugin in C); any other Error
-// says in its detail why the file was refused.
+// not_supported when the file cannot be opened or is no native module at all: it may be a plugin in
+// C, which plugin_host/c_plugin.h loads or says what is wrong with it. Any other Error says in its
+// detail why the file was refused.
 Result<LoadedModule> load_native_module(const std::string& path);
 
 }  // namespace nbdkit
