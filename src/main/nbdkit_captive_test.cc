@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "main/nbdkit_captive.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdio>
+
+namespace nbdkit {
+namespace {
+
+std::string shell(const std::string& script) {
+  FILE* out = ::popen(script.c_str(), "re");
+  std::string text;
+  std::array<char, 4096> buffer;
+  while (std::size_t count = std::fread(buffer.data(), 1, buffer.size(), out)) {
+    text.append(buffer.data(), count);
+  }
+  EXPECT_EQ(::pclose(out), 0);
+  return text;
+}
+
+TEST(NbdUri, NamesThePortOrTheSocketAndTheExport) {
+  EXPECT_EQ(nbd_uri({"", 10809, ""}), "nbd://localhost:10809");
+  EXPECT_EQ(nbd_uri({"", 10809, "a b/c&d"}), "nbd://localhost:10809/a%20b/c%26d");
+  EXPECT_EQ(nbd_uri({"/tmp/s", 0, ""}), "nbd+unix://?socket=/tmp/s");
+  EXPECT_EQ(nbd_uri({"/tmp/s", 0, "x"}), "nbd+unix:///x?socket=/tmp/s");
+}
+
+TEST(NbdUri, EncodesWhatHasAMeaningInUris) {
+  EXPECT_EQ(nbd_uri({"/a b?c#d%e&f", 0, "\xc3\xa4"}),
+            "nbd+unix:///%C3%A4?socket=/a%20b%3Fc%23d%25e%26f");
+}
+
+TEST(CaptiveScript, TheVariablesAreWhatTheShellSees) {
+  Address address{"/tmp/it's $HOME", 0, "a'b\"c$(exit 1)"};
+  std::string script = captive_script(
+      address, "printf '%s|' \"$exportname\" \"$unixsocket\" \"$port\"; test \"$uri\" = \"$nbd\"");
+  EXPECT_EQ(shell(script), "a'b\"c$(exit 1)|/tmp/it's $HOME||");
+  EXPECT_EQ(shell(captive_script({"", 77, ""}, "echo $port$unixsocket; echo $uri")),
+            "77\nnbd://localhost:77\n");
+}
+
+}  // namespace
+}  // namespace nbdkit
