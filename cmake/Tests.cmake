@@ -29,6 +29,8 @@ function(nbdkit_test_plugin name source)
   target_include_directories(test-${name} PRIVATE ${CMAKE_SOURCE_DIR}/include)
   target_compile_options(test-${name} PRIVATE -Wpedantic)
   target_compile_definitions(test-${name} PRIVATE ${ARGN})
+  # Tests load copies of one plugin: each must see its own variables and not those of the first.
+  target_link_options(test-${name} PRIVATE -Wl,-Bsymbolic)
   set_target_properties(test-${name} PROPERTIES
     PREFIX "" OUTPUT_NAME nbdkit-${name}-plugin CXX_VISIBILITY_PRESET hidden
     C_VISIBILITY_PRESET hidden LIBRARY_OUTPUT_DIRECTORY ${NBDKIT_TEST_PLUGINDIR})

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "plugin_host/fixture_test.h"
 
+#include <dlfcn.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -98,16 +99,40 @@ HostFixture::HostFixture() {
 HostFixture::~HostFixture() {
   if (plugin) plugin->cleanup();
   plugin.reset();
+  for (const char* variable : variables) ::unsetenv(variable);
   std::filesystem::remove_all(folder);
 }
 
-Result<void> HostFixture::load(const std::string& path) {
-  std::string copy = temporary(std::filesystem::path(path).filename().string());
+void HostFixture::set_environment(const char* name, const char* value) {
+  ::setenv(name, value, 1);
+  variables.push_back(name);
+}
+
+void* HostFixture::symbol(const char* name) const {
+  void* library = ::dlopen(plugin->path().c_str(), RTLD_NOW | RTLD_NOLOAD);
+  return ::dlsym(library, name);
+}
+
+std::string HostFixture::trace() const {
+  return reinterpret_cast<const char* (*)()>(symbol("probe_trace"))();
+}
+
+void HostFixture::clear_trace() const { reinterpret_cast<void (*)()>(symbol("probe_clear"))(); }
+
+Result<void> HostFixture::open_module(const std::string& path) {
+  if (plugin) plugin->cleanup();
+  plugin.reset();
+  std::string copy = temporary(fmt::format("{}.so", ++copies));
   std::filesystem::copy_file(path, copy);
   if (!host) host = std::make_unique<PluginHost>(log, hooks);
   Result<std::unique_ptr<CPlugin>> loaded = load_c_plugin(*host, copy);
   if (!loaded.ok()) return std::move(loaded).error();
   plugin = std::move(loaded).value();
+  return {};
+}
+
+Result<void> HostFixture::load(const std::string& path) {
+  NBDKIT_TRY(open_module(path));
   plugin->attach(environment);
   return {};
 }

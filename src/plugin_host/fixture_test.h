@@ -73,6 +73,8 @@ struct HostFixture : testing::Test {
   ~HostFixture() override;
 
   // The plugin's state must be new in each test, so a copy of the file is loaded.
+  Result<void> open_module(const std::string& path);
+  // And attached, so that its load() has run.
   Result<void> load(const std::string& path);
   // load(), the parameters, and everything up to after_fork.
   Result<void> start(const std::string& path, Settings settings);
@@ -81,6 +83,13 @@ struct HostFixture : testing::Test {
   std::unique_ptr<Client> new_client(std::string export_name = "", bool read_only = false);
   // With its device open.
   std::unique_ptr<Client> connect(std::string export_name = "", bool read_only = false);
+
+  // Of the probe (tests/plugins/probe.c): what it was asked since the trace was cleared.
+  void* symbol(const char* name) const;
+  std::string trace() const;
+  void clear_trace() const;
+  // Until the end of the test.
+  void set_environment(const char* name, const char* value);
 
   std::string temporary(std::string_view name) const { return (folder / name).string(); }
   static std::string debian(std::string_view name);
@@ -93,6 +102,8 @@ struct HostFixture : testing::Test {
   TestLoop loop;
   std::unique_ptr<CPlugin> plugin;
   std::filesystem::path folder;
+  std::vector<const char*> variables;
+  int copies = 0;
   std::uint64_t clients = 0;
 };
 

@@ -56,7 +56,7 @@ std::string hex_row(const unsigned char* bytes, std::size_t length, std::size_t 
       text += ' ';
     }
   }
-  return fmt::format("{} |{}|", hex, text);
+  return fmt::format("{}|{}|", hex, text);
 }
 
 }  // namespace
