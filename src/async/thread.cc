@@ -43,4 +43,10 @@ void Thread::join() {
   joinable_ = false;
 }
 
+void Thread::detach() {
+  NBDKIT_CHECK(joinable_);
+  ::pthread_detach(id_);
+  joinable_ = false;
+}
+
 }  // namespace nbdkit

@@ -20,9 +20,12 @@ class Thread {
 
   Thread(Thread&& other) noexcept;
   Thread& operator=(Thread&&) = delete;
-  ~Thread();  // Must have been joined.
+  ~Thread();  // Must have been joined or detached.
 
   void join();
+  // Leaves it to itself: for a thread that may be inside the kernel for ever. What it uses must be
+  // its own.
+  void detach();
 
  private:
   explicit Thread(pthread_t id) : id_(id), joinable_(true) {}
