@@ -51,6 +51,7 @@ class Helper {
   Task<void> carry_out(std::shared_ptr<Call> call, Nanoseconds deadline);
 
   Loop& loop_;
+  const std::string name_;
   std::shared_ptr<Shared> shared_;  // with the thread
 };
 

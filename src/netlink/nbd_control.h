@@ -12,13 +12,16 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "async/gate.h"
 #include "async/loop.h"
 #include "base/log.h"
+#include "netlink/conversation.h"
 #include "netlink/helper.h"
 #include "netlink/modprobe.h"
 #include "netlink/nbd_messages.h"
@@ -47,7 +50,7 @@ class NbdControl {
   // How long a device is tried that is only held open: udev opens every new node for a moment.
   static constexpr Seconds kOpenedMax{3};
 
-  // What is passed outlives this.
+  // What is passed outlives this. The factory is called on a thread of its own.
   NbdControl(Loop& loop, Log& log, const Sysfs& sysfs,
              NetlinkSocketFactory factory = open_netlink_socket);
   NbdControl(const NbdControl&) = delete;
@@ -56,7 +59,7 @@ class NbdControl {
 
   // Finds the driver and joins its events. Errors: no_such_device when there is no driver; with
   // `modprobe` it is loaded first in that case.
-  Task<void> open(const Modprobe* modprobe = nullptr);
+  Task<void> open(const Modprobe* modprobe = nullptr, Nanoseconds limit = kCallMax);
 
   // Ends with the number of the device. The kernel has references of its own to the sockets then:
   // close them, or the end of the other side is never seen. When it was too late for the caller
@@ -84,10 +87,14 @@ class NbdControl {
   Task<bool> close(Nanoseconds patience);
 
  private:
-  class Conversation;
+  using Build = std::function<NetlinkBytes(std::uint32_t sequence)>;
+  using Late = std::function<void(Result<KernelAnswer>)>;
 
-  Task<void> find_driver();
-  Task<std::uint32_t> connect_once(const ConnectRequest& request, Nanoseconds limit);
+  Task<void> find_driver(Nanoseconds limit);
+  // Carries out one request; `what` it is about is for the Error of one without an answer.
+  Task<KernelAnswer> ask(std::string what, Build build, Nanoseconds limit, Late late = {});
+  // Whether an index that is busy is only held open.
+  bool only_opened(const Refusal& refusal, const ConnectRequest& request) const;
 
   Loop& loop_;
   Log& log_;
@@ -96,7 +103,7 @@ class NbdControl {
   Gate gate_;
   Helper helper_;
   NbdFamily family_;
-  std::shared_ptr<Conversation> conversation_;  // with the helper's calls
+  std::shared_ptr<Conversation> conversation_;  // with the helper's calls, which use it
   std::unique_ptr<NetlinkSocket> events_;
 };
 
