@@ -80,6 +80,18 @@ foreach(module IN LISTS modules)
   nbdkit_unit_test(${module}_test ${tests})
   add_dependencies(${module}_test ${module})
 endforeach()
+
+# Programs that the scripts in tests/kernel run on the real kernel.
+file(GLOB probes CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/kernel/*_probe.cc)
+foreach(probe IN LISTS probes)
+  cmake_path(GET probe STEM name)
+  add_executable(${name} ${probe})
+  target_link_libraries(${name} PRIVATE nbdkit-test-support GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests
+    INSTALL_RPATH "$ORIGIN/../${NBDKIT_LIBDIR}")
+endforeach()
+
 if(EXISTS ${CMAKE_SOURCE_DIR}/tests/CMakeLists.txt)
   add_subdirectory(tests)
 endif()
