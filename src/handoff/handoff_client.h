@@ -49,6 +49,7 @@ class HandoffClient final : private Watcher {
 
   Task<Json> exchange(Json body, int descriptor, Nanoseconds limit);
   void ready(std::uint32_t epoll_events) noexcept override;
+  void take(HandoffMessage& message);
   void lose(Error error);
 
   Loop& loop_;

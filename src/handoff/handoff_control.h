@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "async/gate.h"
 #include "async/loop.h"
@@ -51,7 +52,10 @@ class HandoffControl final : private Watcher {
   void answer(Outgoing outgoing);
   void send_waiting();
   void update_watch();
-  void refuse(std::uint64_t sequence, HandoffPacket& packet, const HandoffProblem& problem);
+  Task<void> carry_out(std::unique_ptr<HandoffMessage> message);
+  // Nothing when it was done; `reply` is the answer then.
+  Task<std::optional<HandoffProblem>> query(const Json& body, Json& reply);
+  Task<std::optional<HandoffProblem>> serve(HandoffMessage& message, Json& reply);
   void lose();
 
   Loop& loop_;

@@ -118,8 +118,14 @@ Task<DevicePtr> Connection::open_export() {
     events_.opened(Error(device.error().code, std::string(device.error().message())));
     co_await fail(std::move(device).error());
   }
-  const Properties& properties = device.value()->properties();
-  events_.opened(export_info(properties, context_.read_only, false));
+  ExportInfo info = export_info(device.value()->properties(), context_.read_only, false);
+  Result<void> accepted = options_.accept ? options_.accept(info) : Result<void>();
+  if (!accepted.ok()) {
+    (void)co_await device.value()->close().as_result();
+    events_.opened(Error(accepted.error().code, std::string(accepted.error().detail())));
+    co_await fail(std::move(accepted).error());
+  }
+  events_.opened(std::move(info));
   co_return std::move(device).value();
 }
 

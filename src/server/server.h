@@ -28,6 +28,9 @@ struct StartOptions {
   // The descriptor came from somebody else and shares its file description with the giver: no
   // socket option and no file flag of it may be touched.
   bool foreign = false;
+  // transmission: asked on the connection's loop when the export is open, before anything is
+  // served; an Error closes it again and is what start() ends with.
+  std::function<Result<void>(const ExportInfo&)> accept;
 };
 
 using ConnectionId = std::uint64_t;

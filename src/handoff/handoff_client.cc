@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "handoff/handoff_client.h"
+
+#include <fmt/format.h>
+
+#include <coroutine>
+#include <optional>
+#include <utility>
+
+#include "base/check.h"
+
+namespace nbdkit {
+
+// One call, from its request to its answer or its end. Lives in the caller's coroutine.
+class HandoffClient::Exchange final : public Timer, public Job {
+ public:
+  Exchange(HandoffClient& client, std::uint64_t sequence, Nanoseconds limit)
+      : client_(client), sequence_(sequence) {
+    client_.exchanges_.emplace(sequence_, this);
+    client_.loop_.timers().arm(*this, client_.loop_.now() + limit);
+  }
+  virtual ~Exchange() { client_.exchanges_.erase(sequence_); }
+
+  bool await_ready() const noexcept { return result_.has_value(); }
+  void await_suspend(std::coroutine_handle<> waiter) noexcept { waiter_ = waiter; }
+  Result<Json> await_resume() { return std::move(*result_); }
+
+  void end(Result<Json> result) {
+    if (result_) return;
+    result_.emplace(std::move(result));
+    client_.loop_.timers().disarm(*this);
+    if (waiter_) client_.loop_.defer(*this);
+  }
+
+ private:
+  void expired() noexcept override {
+    end(Error(std::errc::timed_out, "the server did not answer in time"));
+  }
+  void run() noexcept override { waiter_.resume(); }
+
+  HandoffClient& client_;
+  const std::uint64_t sequence_;
+  std::coroutine_handle<> waiter_;
+  std::optional<Result<Json>> result_;
+};
+
+HandoffClient::HandoffClient(Loop& loop, UniqueFd socket)
+    : loop_(loop), socket_(std::move(socket)) {}
+
+HandoffClient::~HandoffClient() {
+  NBDKIT_CHECK(exchanges_.empty());
+  close();
+}
+
+Result<void> HandoffClient::start(std::function<void(Error)> lost) {
+  lost_ = std::move(lost);
+  NBDKIT_TRY(loop_.watch(socket_.get(), EPOLLIN, *this));
+  watching_ = true;
+  return {};
+}
+
+void HandoffClient::close() {
+  lost_ = nullptr;
+  lose(Error(std::errc::operation_canceled, "the connection to the server is closed"));
+  socket_.reset();
+}
+
+void HandoffClient::lose(Error error) {
+  if (std::exchange(watching_, false)) loop_.unwatch(socket_.get(), *this);
+  for (auto& [sequence, exchange] : exchanges_) {
+    exchange->end(Error(error.code, std::string(error.detail())));
+  }
+  if (auto lost = std::exchange(lost_, nullptr)) lost(std::move(error));
+}
+
+void HandoffClient::ready(std::uint32_t) noexcept {
+  while (watching_) {
+    Result<HandoffPacket> packet = receive_handoff(socket_.get());
+    if (!packet.ok()) {
+      if (packet.error().code == std::errc::resource_unavailable_try_again) return;
+      return lose(Error(std::errc::connection_reset, std::string(packet.error().detail())));
+    }
+    std::uint64_t sequence = 0;
+    auto parsed = parse_handoff(packet.value(), sequence);
+    if (auto* problem = std::get_if<HandoffProblem>(&parsed)) {
+      return lose(Error(std::errc::protocol_error,
+                        fmt::format("the server's message is no good: {}", problem->sentence)));
+    }
+    take(std::get<HandoffMessage>(parsed));
+  }
+}
+
+void HandoffClient::take(HandoffMessage& message) {
+  if (message.kind == HandoffKind::event) return;  // Events were not asked for.
+  auto found = exchanges_.find(message.sequence);
+  // The answer to a call that has timed out meanwhile is no fault of the server's.
+  if (found == exchanges_.end()) return;
+  if (message.kind == HandoffKind::answer) return found->second->end(std::move(message.body));
+  const Json* code = message.body.find("code");
+  const Json* sentence = message.body.find("message");
+  const std::string* code_text = code != nullptr ? code->as_string() : nullptr;
+  const std::string* text = sentence != nullptr ? sentence->as_string() : nullptr;
+  if (message.kind != HandoffKind::error || code_text == nullptr || text == nullptr) {
+    return lose(Error(std::errc::protocol_error, "the server sent what is no answer"));
+  }
+  bool unknown = *code_text == fault_name(HandoffFault::unknown_verb) ||
+                 *code_text == fault_name(HandoffFault::unsupported_version);
+  found->second->end(
+      Error(unknown ? std::errc::not_supported : std::errc::invalid_argument, *text));
+}
+
+Task<Json> HandoffClient::exchange(Json body, int descriptor, Nanoseconds limit) {
+  if (!watching_) co_await fail(Error(std::errc::connection_reset, "the server is gone"));
+  std::uint64_t sequence = next_sequence_++;
+  Exchange waiting(*this, sequence, limit);
+  // A full socket means that dozens of requests wait: the caller's mistake, not one to wait for.
+  Result<void> sent = send_handoff(socket_.get(), HandoffKind::request, sequence, body, descriptor);
+  if (!sent.ok()) co_await fail(std::move(sent).error());
+  Result<Json> answer = co_await waiting;
+  if (!answer.ok()) co_await fail(std::move(answer).error());
+  co_return std::move(answer).value();
+}
+
+Task<HandoffExport> HandoffClient::query(const HandoffQuery& request, Nanoseconds limit) {
+  Json answer = co_await exchange(to_json(request), -1, limit);
+  Result<HandoffExport> info = parse_export(answer);
+  if (!info.ok()) co_await fail(std::move(info).error());
+  co_return std::move(info).value();
+}
+
+Task<HandoffServed> HandoffClient::serve(int socket, const HandoffServe& request,
+                                         Nanoseconds limit) {
+  Json answer = co_await exchange(to_json(request), socket, limit);
+  Result<HandoffServed> served = parse_served(answer, request.mode);
+  if (!served.ok()) co_await fail(std::move(served).error());
+  co_return std::move(served).value();
+}
+
+}  // namespace nbdkit

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "handoff/verbs.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+#include <limits>
+#include <string_view>
+#include <utility>
+
+namespace nbdkit {
+namespace {
+
+constexpr std::size_t kExportNameMax = 4096;  // bytes (NBD protocol, "Values": strings)
+constexpr std::size_t kTextMax = 4096;
+constexpr std::uint64_t kSizeMax = std::numeric_limits<std::int64_t>::max();
+
+constexpr std::array<std::string_view, 3> kSurvives{"nothing", "flushed", "durable"};
+
+Error bad_value(std::string_view key, std::string_view expected) {
+  return Error(std::errc::invalid_argument, fmt::format("{}: must be {}", key, expected));
+}
+
+Result<void> only_keys(const Json& body, std::initializer_list<std::string_view> known) {
+  for (const Json::Member& member : *body.as_object()) {
+    if (std::find(known.begin(), known.end(), member.name) == known.end()) {
+      return Error(std::errc::not_supported, fmt::format("{}: no such key", member.name));
+    }
+  }
+  return {};
+}
+
+Result<std::string> export_name(const Json& body) {
+  const Json* value = body.find("export");
+  if (value == nullptr) return std::string();
+  const std::string* text = value->as_string();
+  if (text == nullptr || text->size() > kExportNameMax) {
+    return bad_value("export", "a text of at most 4096 bytes");
+  }
+  return *text;
+}
+
+Result<bool> peer_is_kernel(const Json& body) {
+  const Json* value = body.find("peer");
+  if (value == nullptr) return false;
+  const std::string* text = value->as_string();
+  if (text == nullptr || (*text != "kernel" && *text != "client")) {
+    return bad_value("peer", "\"kernel\" or \"client\"");
+  }
+  return *text == "kernel";
+}
+
+Result<HandoffServe::Mode> mode_of(const Json& body) {
+  const Json* value = body.find("mode");
+  const std::string* text = value != nullptr ? value->as_string() : nullptr;
+  if (text != nullptr && *text == "transmission") return HandoffServe::Mode::transmission;
+  if (text != nullptr && *text == "handshake") return HandoffServe::Mode::handshake;
+  return bad_value("mode", "\"transmission\" or \"handshake\"");
+}
+
+// Takes numbers, texts and truths out of a server's answer; after the first that is wrong nothing
+// counts any more.
+class AnswerReader {
+ public:
+  explicit AnswerReader(const Json& body) : body_(body) {}
+
+  std::uint64_t number(std::string_view key, std::uint64_t max) {
+    const Json* value = body_.find(key);
+    std::optional<std::uint64_t> n = value != nullptr ? value->as_unsigned() : std::nullopt;
+    if (!n || *n > max) return lose(key), 0;
+    return *n;
+  }
+  bool truth(std::string_view key, bool otherwise) {
+    const Json* value = body_.find(key);
+    if (value == nullptr) return otherwise;
+    std::optional<bool> is = value->as_bool();
+    if (!is) lose(key);
+    return is.value_or(otherwise);
+  }
+  std::string text(std::string_view key) {
+    const Json* value = body_.find(key);
+    if (value == nullptr) return {};
+    const std::string* text = value->as_string();
+    if (text == nullptr || text->size() > kTextMax) return lose(key), std::string();
+    return *text;
+  }
+  void lose(std::string_view key) {
+    if (wrong_.empty()) wrong_ = key;
+  }
+  Result<void> result() const {
+    if (wrong_.empty()) return {};
+    return Error(std::errc::protocol_error,
+                 fmt::format("the server's answer has no valid {}", wrong_));
+  }
+
+ private:
+  const Json& body_;
+  std::string wrong_;
+};
+
+BlockSize parse_block_size(const Json& sizes) {
+  constexpr std::uint64_t kMax = std::numeric_limits<std::uint32_t>::max();
+  AnswerReader reader(sizes);
+  auto number = [&](std::string_view key) {
+    return static_cast<std::uint32_t>(reader.number(key, kMax));
+  };
+  BlockSize size{number("minimum"), number("preferred"), number("maximum")};
+  return reader.result().ok() ? size : BlockSize{};
+}
+
+}  // namespace
+
+Json to_json(const HandoffQuery& query) {
+  Json body = Json::object();
+  body.set("verb", "query").set("export", query.export_name);
+  if (query.kernel) body.set("peer", "kernel");
+  return body;
+}
+
+Json to_json(const HandoffServe& serve) {
+  bool transmission = serve.mode == HandoffServe::Mode::transmission;
+  Json body = Json::object();
+  body.set("verb", "serve").set("mode", transmission ? "transmission" : "handshake");
+  body.set("export", serve.export_name);
+  if (serve.kernel) body.set("peer", "kernel");
+  if (serve.size) body.set("size", *serve.size);
+  if (serve.flags) body.set("flags", *serve.flags);
+  return body;
+}
+
+Json to_json(const HandoffExport& info) {
+  Json sizes = Json::object();
+  sizes.set("minimum", info.block_size.minimum)
+      .set("preferred", info.block_size.preferred)
+      .set("maximum", info.block_size.maximum);
+  Json body = Json::object();
+  body.set("size", info.size)
+      .set("transmission_flags", info.transmission_flags)
+      .set("block_size", std::move(sizes))
+      .set("maximum_payload", info.maximum_payload)
+      .set("multi_conn", info.multi_conn)
+      .set("identity", info.identity)
+      .set("description", info.description)
+      .set("survives", kSurvives[static_cast<std::size_t>(info.survives)])
+      .set("shared_open", info.shared_open)
+      .set("swap_fit", info.swap_fit);
+  return body;
+}
+
+Json to_json(const HandoffServed& served) {
+  Json body = served.info ? to_json(*served.info) : Json::object();
+  body.set("id", served.id);
+  return body;
+}
+
+Result<HandoffQuery> parse_query(const Json& body) {
+  NBDKIT_TRY(only_keys(body, {"verb", "export", "peer"}));
+  Result<std::string> name = export_name(body);
+  if (!name.ok()) return std::move(name).error();
+  Result<bool> kernel = peer_is_kernel(body);
+  if (!kernel.ok()) return std::move(kernel).error();
+  HandoffQuery query;
+  query.export_name = std::move(name).value();
+  query.kernel = kernel.value();
+  return query;
+}
+
+Result<HandoffServe> parse_serve(const Json& body) {
+  NBDKIT_TRY(only_keys(body, {"verb", "mode", "export", "peer", "size", "flags"}));
+  Result<HandoffServe::Mode> mode = mode_of(body);
+  if (!mode.ok()) return std::move(mode).error();
+  Result<std::string> name = export_name(body);
+  if (!name.ok()) return std::move(name).error();
+  Result<bool> kernel = peer_is_kernel(body);
+  if (!kernel.ok()) return std::move(kernel).error();
+  HandoffServe serve;
+  serve.mode = mode.value();
+  serve.export_name = std::move(name).value();
+  serve.kernel = kernel.value();
+  if (const Json* size = body.find("size")) {
+    serve.size = size->as_unsigned();
+    if (!serve.size || *serve.size > kSizeMax) return bad_value("size", "a number of bytes");
+  }
+  if (const Json* flags = body.find("flags")) {
+    std::optional<std::uint64_t> bits = flags->as_unsigned();
+    if (!bits || *bits > 0xffff) return bad_value("flags", "a number of 16 bits");
+    serve.flags = static_cast<std::uint16_t>(*bits);
+  }
+  return serve;
+}
+
+Result<HandoffExport> parse_export(const Json& body) {
+  AnswerReader reader(body);
+  HandoffExport info;
+  info.size = reader.number("size", kSizeMax);
+  info.transmission_flags = static_cast<std::uint16_t>(reader.number("transmission_flags", 0xffff));
+  info.maximum_payload = static_cast<std::uint32_t>(
+      reader.number("maximum_payload", std::numeric_limits<std::uint32_t>::max()));
+  info.multi_conn = reader.truth("multi_conn", false);
+  info.identity = reader.text("identity");
+  info.description = reader.text("description");
+  info.shared_open = reader.truth("shared_open", false);
+  info.swap_fit = reader.truth("swap_fit", false);
+  if (const Json* sizes = body.find("block_size")) info.block_size = parse_block_size(*sizes);
+  std::string survives = reader.text("survives");
+  auto found = std::find(kSurvives.begin(), kSurvives.end(), survives);
+  if (found != kSurvives.end()) {
+    info.survives = static_cast<Survives>(found - kSurvives.begin());
+  } else if (!survives.empty()) {
+    reader.lose("survives");
+  }
+  NBDKIT_TRY(reader.result());
+  return info;
+}
+
+Result<HandoffServed> parse_served(const Json& body, HandoffServe::Mode mode) {
+  AnswerReader reader(body);
+  HandoffServed served;
+  served.id = reader.number("id", std::numeric_limits<std::uint64_t>::max());
+  NBDKIT_TRY(reader.result());
+  if (mode == HandoffServe::Mode::handshake) return served;
+  Result<HandoffExport> info = parse_export(body);
+  if (!info.ok()) return std::move(info).error();
+  served.info = std::move(info).value();
+  return served;
+}
+
+}  // namespace nbdkit
