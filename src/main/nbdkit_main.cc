@@ -111,9 +111,6 @@ Result<void> Program::adopt(const std::optional<int>& number, std::string_view o
 }
 
 Result<void> Program::load() {
-  if (options_.handoff_fd) {
-    return Error(std::errc::not_supported, "--handoff-fd: not available in this version");
-  }
   NBDKIT_TRY(adopt(options_.handoff_fd, "--handoff-fd", handoff_));
   NBDKIT_TRY(adopt(options_.kept_memory_fd, "--kept-memory-fd", environment_.kept_memory));
   if (options_.exit_with_parent) stop_with_parent(parent_);
@@ -198,6 +195,7 @@ Result<void> Program::open_doors(Service& service) {
   NBDKIT_TRY(service.accept_on(std::move(sockets_->listening)));
   NBDKIT_TRY(announce());
   if (options_.single) NBDKIT_TRY(service.serve_streams(std::move(*streams_)));
+  if (handoff_) NBDKIT_TRY(service.take_handoffs(std::move(handoff_)));
   streams_.reset();
   return {};
 }

@@ -43,6 +43,11 @@ Result<void> Service::serve_streams(StandardStreams streams) {
   return {};
 }
 
+Result<void> Service::take_handoffs(UniqueFd control) {
+  handoff_.emplace(loop_, server_, log_, stack_.contract(), std::move(control));
+  return handoff_->start([this] { loop_.defer(stop_job_); });
+}
+
 void Service::start(UniqueFd socket, bool foreign) {
   StartOptions options;
   options.foreign = foreign;
@@ -81,6 +86,7 @@ void Service::stop() {
 Task<void> Service::shut_down() {
   log_.debug("", "shutting down");
   for (auto& listener : listeners_) listener->stop();
+  if (handoff_) co_await handoff_->stop();
   co_await server_.stop();
 }
 

@@ -8,6 +8,7 @@
 
 #include "async/runtime.h"
 #include "block/layer_stack.h"
+#include "handoff/handoff_control.h"
 #include "main/nbdkit_options.h"
 #include "main/nbdkit_process.h"
 #include "main/nbdkit_signals.h"
@@ -28,6 +29,8 @@ class Service final : private Watcher {
   // The ways in. Connections are accepted as soon as run() turns.
   Result<void> accept_on(std::vector<UniqueFd> listening);
   Result<void> serve_streams(StandardStreams streams);
+  // The server ends with the control socket: whoever gave it is the only one who can want it.
+  Result<void> take_handoffs(UniqueFd control);
 
   enum class End {
     orderly,
@@ -64,6 +67,7 @@ class Service final : private Watcher {
   Server server_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::optional<StdioRelay> relay_;
+  std::optional<HandoffControl> handoff_;
   bool stopping_ = false;
   End end_ = End::orderly;
 };
