@@ -5,8 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <limits>
+#include <system_error>
 
 #include "base/range.h"
 #include "netlink/exit_code.h"
@@ -56,8 +56,9 @@ Error bad_socket(int fd, std::string_view what) {
 }
 
 std::string reason(const Refusal& refusal) {
-  if (refusal.words.empty()) return std::strerror(refusal.error);
-  return fmt::format("{} ({})", std::strerror(refusal.error), refusal.words);
+  // Not strerror(), which is for one thread.
+  std::string text = std::system_category().message(refusal.error);
+  return refusal.words.empty() ? text : fmt::format("{} ({})", text, refusal.words);
 }
 
 Error no_privilege(std::string_view what) {

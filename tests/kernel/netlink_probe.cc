@@ -17,6 +17,7 @@
 
 #include "netlink/exit_code.h"
 #include "netlink/nbd_control.h"
+#include "support/real_loop.h"
 
 namespace nbdkit {
 namespace {
@@ -107,24 +108,11 @@ bool wait_for(Condition condition) {
 
 class NetlinkProbe : public testing::Test {
  protected:
-  NetlinkProbe() : loop(workers), gate(loop), log("probe", false), control(loop, log, sysfs) {}
+  NetlinkProbe() : log("probe", false), control(loop, log, sysfs) {}
 
-  template <typename T>
-  Result<T> run_task(Task<T> task) {
-    std::optional<Result<T>> result;
-    finish(std::move(task), [&](Result<T> ended) {
-      result.emplace(std::move(ended));
-      loop.stop();
-    });
-    loop.run();
-    return std::move(*result);
-  }
-  // Deadlines count from the loop's time, which stood still while the test did something else.
   template <typename Start>
-  auto run(Start start) {
-    Result<void> slept = run_task(loop.sleep(Nanoseconds(0), gate));
-    EXPECT_TRUE(slept.ok());
-    return run_task(start());
+  auto run(Start start) -> decltype(start().take()) {
+    return loop.run(std::move(start));
   }
 
   void SetUp() override {
@@ -159,9 +147,7 @@ class NetlinkProbe : public testing::Test {
 
   static std::string node(std::uint32_t index) { return "/dev/nbd" + std::to_string(index); }
 
-  WorkerPool workers;
-  Loop loop;
-  Gate gate;
+  RealLoop loop;
   Log log;
   Sysfs sysfs;
   NbdControl control;
@@ -410,6 +396,38 @@ TEST_F(NetlinkProbe, ANobodyMayNotAttach) {
   auto refused = run([&] { return control.connect(request); });
   ASSERT_EQ(::seteuid(0), 0);
   expect_refusal(refused, ExitCode::not_permitted, "needs CAP_SYS_ADMIN");
+}
+
+// The two below want another place to run in: netlink_test and netlink_module_test see to it.
+
+struct Driver {
+  Result<void> open(const Modprobe* modprobe) {
+    NbdControl control(loop, log, sysfs);
+    auto opened = loop.run([&] { return control.open(modprobe); });
+    EXPECT_TRUE(loop.run([&] { return control.close(Seconds(5)); }).value());
+    return opened;
+  }
+
+  RealLoop loop;
+  Log log{"probe", false};
+  Sysfs sysfs;
+};
+
+TEST(OtherNamespace, TheDriverCannotBeSeen) {
+  Modprobe modprobe;
+  expect_refusal(Driver().open(&modprobe), ExitCode::no_module, "network namespace");
+}
+
+TEST(WithoutDriver, ItIsLoadedWithoutIdleDevices) {
+  Driver driver;
+  expect_refusal(driver.open(nullptr), ExitCode::no_module, "kernel module nbd is not loaded");
+  Modprobe wrong;
+  wrong.arguments = {"no-such-module"};
+  expect_refusal(driver.open(&wrong), ExitCode::no_module, "no-such-module not found");
+  Modprobe modprobe;
+  auto opened = driver.open(&modprobe);
+  ASSERT_TRUE(opened.ok()) << opened.error().message();
+  EXPECT_TRUE(driver.sysfs.devices(false).empty());
 }
 
 }  // namespace
