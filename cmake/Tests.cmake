@@ -79,6 +79,11 @@ foreach(module IN LISTS modules)
   file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${folder}/*_test.cc)
   nbdkit_unit_test(${module}_test ${tests})
   add_dependencies(${module}_test ${module})
+  # Parts of a module with tests of their own; its module.cmake names them.
+  get_target_property(parts ${module} NBDKIT_TESTED_PARTS)
+  if(parts)
+    target_sources(${module}_test PRIVATE ${parts})
+  endif()
 endforeach()
 
 # Programs that the scripts in tests/kernel run on the real kernel.

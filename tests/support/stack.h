@@ -80,6 +80,7 @@ class Stack {
 
   Chain& device() { return *devices_.back(); }
   Layer& layer() { return *layer_; }
+  Context& context() { return *contexts_.back(); }  // of the newest device
   TestLoop& loop() { return loop_; }
   Gate& gate() { return gate_; }  // Of all connections.
   // What the layers said to the operator.
