@@ -103,7 +103,8 @@ std::string Params::help() const {
   for (const Param& param : params_) {
     std::string left = param.magic ? fmt::format("[{}=]{}", param.key, param.type)
                                    : fmt::format("{}={}", param.key, param.type);
-    text += fmt::format("{:<30} {}\n", left, param.help);
+    std::string alias = param.alias.empty() ? "" : fmt::format(" (or {}=)", param.alias);
+    text += fmt::format("{:<30} {}{}\n", left, param.help, alias);
   }
   return text;
 }
