@@ -6,6 +6,9 @@ file(GLOB core_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/*.cc)
 list(FILTER core_sources EXCLUDE REGEX "_test\\.cc$|/src/main/|/src/plugin_host/api/")
 
 add_library(nbdkit-core SHARED ${core_sources})
+# The only file that knows lib/handoff/.
+set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/handoff/message.cc
+  APPEND PROPERTY INCLUDE_DIRECTORIES ${CMAKE_SOURCE_DIR})
 target_include_directories(nbdkit-core PUBLIC ${CMAKE_BINARY_DIR}/generated ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 target_compile_definitions(nbdkit-core
   PUBLIC NBDKIT_VERSION="${PROJECT_VERSION}")

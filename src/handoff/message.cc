@@ -10,7 +10,7 @@
 #include <optional>
 #include <utility>
 
-#include "../../lib/handoff/handoff_wire.h"
+#include "lib/handoff/handoff_wire.h"
 
 namespace nbdkit {
 namespace {
