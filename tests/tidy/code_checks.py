@@ -69,7 +69,8 @@ def include_edges(path, source):
                 yield line, f"{name} is for {place} only"
         if ".." in name.split("/"):
             yield line, f'"{name}": name the room, not the way to it'
-        if quote == "<" or "/" not in name or allowed is None or name.startswith("support/") and _TESTS.search(path):
+        elsewhere = name.startswith("support/") and _TESTS.search(path) or name.startswith("lib/")
+        if quote == "<" or "/" not in name or allowed is None or elsewhere:
             continue
         if name.split("/")[0] not in allowed:
             yield line, f'"{name}": only {" ".join(sorted(allowed)) or "nothing of src/"} may be included here'

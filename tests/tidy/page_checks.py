@@ -10,8 +10,11 @@ import subprocess
 
 _MODULE = re.compile(r"(plugins|filters)/([\w-]+)/")
 _SECTIONS = ["NAME", "SYNOPSIS", "DESCRIPTION", "EXAMPLES", "SEE ALSO"]
-# What --help of nbdkit-attach has and its page need not say, and the other way round: nothing.
-_PROGRAMS = {"nbdkit": "man/nbdkit.1.pod", "nbdkit-attach": "man/nbdkit-attach.8.pod"}
+# Each program, how it lists its options, and its page.
+_PROGRAMS = [
+    ("nbdkit", "--long-options", "man/nbdkit.1.pod"),
+    ("nbdkit-attach", "--help", "man/nbdkit-attach.8.pod"),
+]
 
 
 def run(*command):
@@ -83,6 +86,7 @@ def help_keys(text, prefix):
         found = re.match(r"\[?([A-Za-z][\w.-]*)=", line)
         if inside and found:
             keys.add(found.group(1))
+            keys.update(re.findall(r"\(or ([\w.-]+)=\)$", line))
     return keys
 
 
@@ -115,20 +119,20 @@ def page_options(text):
     options = {}
     for n, line in enumerate(text.split("\n"), 1):
         if line.startswith("=item"):
-            for option in re.findall(r"(--[a-z][a-z-]*[a-z])", line):
+            for option in re.findall(r"(--[a-z][a-z0-9-]*[a-z0-9])", line):
                 options[option] = n
     return options
 
 
 def options(root, build):
-    """Each program's page has exactly the options that its --help shows."""
-    for program, path in _PROGRAMS.items():
+    """Each program's page has exactly the options that the program has."""
+    for program, lists, path in _PROGRAMS:
         if not os.path.exists(f"{build}/bin/{program}"):
             continue
-        status, output, errors = run(f"{build}/bin/{program}", "--help")
+        status, output, errors = run(f"{build}/bin/{program}", lists)
         if status != 0:
-            yield path, 1, f"'{program} --help' failed: {errors.strip()}"
+            yield path, 1, f"'{program} {lists}' failed: {errors.strip()}"
             continue
-        shown = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*[a-z])", output))
+        shown = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]*[a-z0-9])", output))
         with open(os.path.join(root, path), encoding="utf-8") as page:
             yield from compare(path, page_options(page.read()), shown, "option")

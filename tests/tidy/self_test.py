@@ -87,7 +87,8 @@ _TEXT = [
     (text.script_functions, "a.sh", "f() {\n" + "  g\n" * 68 + "}\n", 0),
 ]
 _PAGE = "=head1 NAME\n\n=head1 PARAMETERS\n\n=item [B<size=>]I<SIZE>\n\n=item B<--not-here>\n\n=head1 SEE ALSO\n\n=item B<b=>\n"
-_HELP = "filter: log (l)\n(/x/log.so)\nlogfile=PATH   where\n\nplugin: memory (m)\n(/x)\n[size=]SIZE  how large\nseed=N\n"
+_DOCUMENT = "In `src/a/` and `docs/b.md`, not `tests/NAME_test`\n```\n`src/example`\n```\n"
+_HELP = "filter: log (l)\n(/x/log.so)\nlogfile=PATH   where\n\nplugin: memory (m)\n(/x)\n[size=]SIZE  how large\nseed=N  what (or sd=)\n"
 
 
 def _count(check, path, sample):
@@ -115,8 +116,9 @@ def _run_pages():
         "module_folders": (len(list(pages.module_folders(bad_module))), 3),
         "page_sections": (len(list(pages.page_sections("plugins/a/a.pod", "=head1 NAME\n"))), 5),
         "page_keys": (set(pages.page_keys(_PAGE)), {"size"}),
-        "help_keys": (pages.help_keys(_HELP, "plugin: memory"), {"size", "seed"}),
+        "help_keys": (pages.help_keys(_HELP, "plugin: memory"), {"size", "seed", "sd"}),
         "compare": (len(list(pages.compare("a.pod", {"a": 1, "b": 2}, {"b", "c"}, "key"))), 2),
+        "named_paths": ([name for _, name in text.named_paths("a.md", _DOCUMENT)], ["src/a/", "docs/b.md"]),
         "page_options": (set(pages.page_options("=item B<--run> X, B<--ru-n=>Y\n--no\n")), {"--run", "--ru-n"}),
     }
     for name, (found, expected) in expectations.items():

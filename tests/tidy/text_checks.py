@@ -12,6 +12,9 @@ _SPDX = "SPDX-License-" + "Identifier: BSD-3-Clause"
 # In two pieces, so that this file passes its own test.
 _UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 _DEVELOPER = re.compile(r"(?<![\w.$}~/-])/(home|Users|wo" + r"rk|mnt/c)/\w|(?<![\w.])/tmp/w" + r"t\b")
+# `src/async/`, `tools/test`; and only documents anywhere else.
+_PATH_IN_DOCUMENT = re.compile(r"`((?:src|plugins|filters|tests|tools|docs|man|include|lib/handoff|cmake|dist)/[\w./-]*)")
+_DOCUMENT = re.compile(r"(?<![\w/])docs/[\w-]+\.md\b")
 
 
 def size(path, text):
@@ -70,6 +73,20 @@ def script_functions(path, text):
 def _too_long(begin, end):
     if end - begin + 1 > _FUNCTION_MAX:
         yield begin, f"a function of {end - begin + 1} lines; the limit is {_FUNCTION_MAX}"
+
+
+def named_paths(path, text):
+    """The paths of the tree that a document names, and the documents that comments name."""
+    document = path.endswith(".md")
+    if path.startswith("tests/tidy/"):
+        return  # samples
+    pattern = _PATH_IN_DOCUMENT if document else _DOCUMENT
+    example = False
+    for n, line in enumerate(text.split("\n"), 1):
+        example ^= document and line.startswith("```")
+        for name in [] if example else pattern.findall(line):
+            if "NAME" not in name:
+                yield n, name
 
 
 CHECKS = [size, licence, leftovers, whitespace, script_functions]
