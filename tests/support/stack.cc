@@ -124,7 +124,10 @@ Result<std::unique_ptr<Stack>> Stack::make(std::string_view kind, std::string_vi
                                            UniqueFd kept_memory) {
   std::unique_ptr<Stack> stack(new Stack);
   stack->environment_->kept_memory = std::move(kept_memory);
-  auto path = fmt::format("{}/{}s/nbdkit-{}-{}.so", NBDKIT_TEST_LIBDIR, kind, name, kind);
+  std::string path(name);
+  if (name.find('/') == std::string_view::npos) {
+    path = fmt::format("{}/{}s/nbdkit-{}-{}.so", NBDKIT_TEST_LIBDIR, kind, name, kind);
+  }
   Result<LoadedModule> loaded = load_native_module(path);
   if (!loaded.ok()) return std::move(loaded).error();
   stack->layer_ = std::move(loaded.value().layer);

@@ -54,7 +54,8 @@ using Parameters = std::initializer_list<std::pair<std::string_view, std::string
 // One connection to a plugin, or to a filter above a ScriptedLayer.
 class Stack {
  public:
-  // All calls that come before the first connection. The Error is what the user would see.
+  // All calls that come before the first connection. The Error is what the user would see. A name
+  // with a slash is the path of the module.
   // `kept_memory` is what Environment says of it.
   static Result<std::unique_ptr<Stack>> plugin(std::string_view name, Parameters parameters,
                                                UniqueFd kept_memory = UniqueFd());
