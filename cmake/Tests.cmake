@@ -97,6 +97,7 @@ foreach(probe IN LISTS probes)
     INSTALL_RPATH "$ORIGIN/../${NBDKIT_LIBDIR}")
 endforeach()
 
+add_dependencies(block_test nbdkit-nofilter-filter)
 if(EXISTS ${CMAKE_SOURCE_DIR}/tests/CMakeLists.txt)
   add_subdirectory(tests)
 endif()
