@@ -98,6 +98,7 @@ foreach(probe IN LISTS probes)
 endforeach()
 
 add_dependencies(block_test nbdkit-nofilter-filter)
+add_subdirectory(examples/filter)
 if(EXISTS ${CMAKE_SOURCE_DIR}/tests/CMakeLists.txt)
   add_subdirectory(tests)
 endif()
