@@ -93,54 +93,22 @@ TEST_P(SparseDisk, ZeroWithoutMayTrimDoesNotFillHoles) {
   EXPECT_EQ(data_extents(*stack)[0], std::make_pair(chunk(), chunk()));
 }
 
-// A connection on a loop of its own.
-class Client {
- public:
-  Client(Stack& stack, Log& log) : gate_(loop_), context_(loop_, gate_, log, 99) {
-    device_ = std::make_unique<Chain>(loop_.run(stack.layer().open(context_)).value());
-  }
-  ~Client() { (void)loop_.run(gate_.drained()); }
-
-  void write(std::uint64_t offset, std::string_view data) {
-    Payload payload(std::as_bytes(std::span(data)), loop_.buffers(), 99);
-    Request request(Offset{offset}, data.size());
-    EXPECT_TRUE(loop_.run(device_->pwrite(request, payload)).ok());
-  }
-  void zero(std::uint64_t offset, std::uint64_t length) {
-    Request request(Offset{offset}, length, RequestFlags::may_trim);
-    EXPECT_TRUE(loop_.run(device_->zero(request)).ok());
-  }
-  std::string read(std::uint64_t offset, std::uint64_t length) {
-    Reply reply(loop_.buffers(), 99);
-    EXPECT_TRUE(loop_.run(device_->pread(Request(Offset{offset}, length), reply)).ok());
-    auto bytes = reply.mutable_bytes().value();
-    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  }
-
- private:
-  TestLoop loop_;
-  Gate gate_;
-  Context context_;
-  std::unique_ptr<Chain> device_;
-};
-
 // Every chunk is shared by four clients, each of which owns a quarter.
 TEST_P(SparseDisk, ManyClientsDoNotDisturbEachOther) {
   auto stack = memory("512M", GetParam());
-  Log log("test", false);
   constexpr std::uint64_t kQuarter = 1024;
   auto client = [&](std::uint64_t number) {
-    Client self(*stack, log);
+    OtherConnection self(*stack);
     for (int round = 0; round < 200; ++round) {
       // Some rounds are in new parts of the disk, which all make at the same time.
       std::uint64_t offset = 4096 * (round % 50) + (round % 2) * 256 * kMiB + number * kQuarter;
       std::string mine(kQuarter, static_cast<char>('A' + number + round % 20));
-      self.write(offset, mine);
-      ASSERT_EQ(self.read(offset, kQuarter), mine);
-      self.zero(offset, kQuarter);
-      ASSERT_EQ(self.read(offset, kQuarter), std::string(kQuarter, '\0'));
-      self.write(offset, mine);
-      ASSERT_EQ(self.read(offset, kQuarter), mine);
+      ASSERT_TRUE(self.write(offset, mine).ok());
+      ASSERT_EQ(self.read(offset, kQuarter).value(), mine);
+      ASSERT_TRUE(self.zero(offset, kQuarter, RequestFlags::may_trim).ok());
+      ASSERT_EQ(self.read(offset, kQuarter).value(), std::string(kQuarter, '\0'));
+      ASSERT_TRUE(self.write(offset, mine).ok());
+      ASSERT_EQ(self.read(offset, kQuarter).value(), mine);
     }
   };
   std::vector<std::thread> threads;
@@ -152,25 +120,24 @@ TEST_P(SparseDisk, ManyClientsDoNotDisturbEachOther) {
 // what was read once both had ended must not change when another byte of the chunk is written.
 TEST_P(SparseDisk, NothingComesBackAfterAWriteMetAZero) {
   auto stack = memory("16M", GetParam());
-  Log log("test", false);
   constexpr int kRounds = 200;
   constexpr std::uint64_t kChunks = 24;
   constexpr std::uint64_t kLength = 3000;
   std::barrier together(2);
   std::atomic<bool> writing;
   std::thread zeroer([&] {
-    Client self(*stack, log);
+    OtherConnection self(*stack);
     for (int round = 0; round < kRounds; ++round) {
       together.arrive_and_wait();
-      do self.zero(0, kChunks * chunk());
+      do EXPECT_TRUE(self.zero(0, kChunks * chunk(), RequestFlags::may_trim).ok());
       while (writing);
       together.arrive_and_wait();
     }
   });
-  Client self(*stack, log);
+  OtherConnection self(*stack);
   auto write_all = [&](char byte) {
     for (std::uint64_t i = 0; i < kChunks; ++i) {
-      self.write(i * chunk(), std::string(kLength, byte));
+      EXPECT_TRUE(self.write(i * chunk(), std::string(kLength, byte)).ok());
     }
   };
   for (int round = 0; round < kRounds; ++round) {
@@ -181,9 +148,9 @@ TEST_P(SparseDisk, NothingComesBackAfterAWriteMetAZero) {
     writing = false;
     together.arrive_and_wait();
     for (std::uint64_t i = 0; i < kChunks; ++i) {
-      std::string seen = self.read(i * chunk(), kLength);
-      self.write(i * chunk() + kLength, "x");
-      EXPECT_EQ(self.read(i * chunk(), kLength), seen);
+      std::string seen = self.read(i * chunk(), kLength).value();
+      EXPECT_TRUE(self.write(i * chunk() + kLength, "x").ok());
+      EXPECT_EQ(self.read(i * chunk(), kLength).value(), seen);
       EXPECT_EQ(seen.find('o'), std::string::npos);
     }
   }

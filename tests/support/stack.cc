@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 
+#include "base/check.h"
 #include "block/native_module.h"
 
 namespace nbdkit {
@@ -100,8 +102,10 @@ class Stack::Recorder final : public Log {
  public:
   Recorder() : Log("test", true) {}
   void write(LogLevel, std::string_view who, std::string_view text) override {
+    std::lock_guard lock(mutex);
     lines += fmt::format("{}: {}\n", who, text);
   }
+  std::mutex mutex;
   std::string lines;
 };
 
@@ -200,5 +204,38 @@ Result<std::vector<Extent>> Stack::extents(std::uint64_t offset, std::uint64_t l
   if (!result.ok()) return std::move(result).error();
   return std::vector<Extent>(extents.list().begin(), extents.list().end());
 }
+
+OtherConnection::OtherConnection(Stack& stack, std::string export_name, bool read_only)
+    : gate_(loop_), context_(loop_, gate_, stack.layer().log(), 1000) {
+  context_.export_name = std::move(export_name);
+  context_.read_only = read_only;
+  Result<DevicePtr> device = loop_.run(stack.layer().open(context_));
+  NBDKIT_CHECK(device.ok());
+  device_ = std::make_unique<Chain>(std::move(device).value());
+}
+
+OtherConnection::~OtherConnection() {
+  (void)loop_.run(gate_.drained());
+  (void)loop_.run(device_->close());
+}
+
+Result<std::string> OtherConnection::read(std::uint64_t offset, std::uint64_t length) {
+  Reply reply(loop_.buffers(), context_.connection());
+  Result<void> result = loop_.run(device_->pread(Request(Offset{offset}, length), reply));
+  if (!result.ok()) return std::move(result).error();
+  return to_string(reply);
+}
+
+Result<void> OtherConnection::write(std::uint64_t offset, std::string_view data,
+                                    RequestFlags flags) {
+  Payload payload(std::as_bytes(std::span(data)), loop_.buffers(), context_.connection());
+  return loop_.run(device_->pwrite(Request(Offset{offset}, data.size(), flags), payload));
+}
+
+Result<void> OtherConnection::zero(std::uint64_t offset, std::uint64_t length, RequestFlags flags) {
+  return loop_.run(device_->zero(Request(Offset{offset}, length, flags)));
+}
+
+Result<void> OtherConnection::flush() { return loop_.run(device_->flush()); }
 
 }  // namespace nbdkit

@@ -104,4 +104,27 @@ class Stack {
   std::vector<std::unique_ptr<Chain>> devices_;
 };
 
+// One more connection, on a loop of its own: for tests with several threads. Used by one thread.
+class OtherConnection {
+ public:
+  explicit OtherConnection(Stack& stack, std::string export_name = "", bool read_only = false);
+  ~OtherConnection();
+
+  Chain& device() { return *device_; }
+  TestLoop& loop() { return loop_; }
+
+  Result<std::string> read(std::uint64_t offset, std::uint64_t length);
+  Result<void> write(std::uint64_t offset, std::string_view data,
+                     RequestFlags flags = RequestFlags::none);
+  Result<void> zero(std::uint64_t offset, std::uint64_t length,
+                    RequestFlags flags = RequestFlags::none);
+  Result<void> flush();
+
+ private:
+  TestLoop loop_;
+  Gate gate_;
+  Context context_;
+  std::unique_ptr<Chain> device_;
+};
+
 }  // namespace nbdkit
