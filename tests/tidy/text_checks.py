@@ -25,7 +25,7 @@ def size(path, text):
 
 def licence(path, text):
     lines = text.split("\n")
-    if path.endswith(".md"):
+    if path.endswith((".md", ".pod")):
         lines = lines[:3]  # Below may be examples of files.
     found = [n for n, line in enumerate(lines, 1) if "SPDX-License-" + "Identifier" in line]
     if _NO_SPDX.search(path):
