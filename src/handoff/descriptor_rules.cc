@@ -60,20 +60,20 @@ Result<void> check_stream_socket(int fd) {
     return refused("no usable socket");
   }
   if (type != SOCK_STREAM) {
-    return refused(fmt::format("a {} {} socket", family_name(family), type_name(type)));
+    return refused(fmt::format("a {} socket ({})", type_name(type), family_name(family)));
   }
   if (family != AF_UNIX && family != AF_INET && family != AF_INET6 && family != AF_VSOCK) {
     return refused(fmt::format("a stream socket of address family {}", family));
   }
-  if (listening != 0) return refused(fmt::format("a listening {} socket", family_name(family)));
+  if (listening != 0) return refused(fmt::format("a listening socket ({})", family_name(family)));
   sockaddr_storage peer;
   socklen_t length = sizeof peer;
   if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
-    return refused(fmt::format("an unconnected {} socket", family_name(family)));
+    return refused(fmt::format("an unconnected socket ({})", family_name(family)));
   }
   pollfd state{fd, 0, 0};
   if (::poll(&state, 1, 0) > 0 && (state.revents & (POLLHUP | POLLERR)) != 0) {
-    return refused(fmt::format("a {} socket whose other end is gone", family_name(family)));
+    return refused(fmt::format("a socket ({}) whose other end is gone", family_name(family)));
   }
   return {};
 }

@@ -3,13 +3,28 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <coroutine>
 #include <optional>
 #include <utility>
 
 #include "base/check.h"
+#include "handoff/descriptor_rules.h"
 
 namespace nbdkit {
+namespace {
+
+// The server's sentence goes to a terminal and a log.
+std::string one_line(std::string text) {
+  constexpr std::size_t kSentenceMax = 1024;
+  if (text.size() > kSentenceMax) text.resize(kSentenceMax);
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }, '?');
+  return text;
+}
+
+}  // namespace
 
 // One call, from its request to its answer or its end. Lives in the caller's coroutine.
 class HandoffClient::Exchange final : public Timer, public Job {
@@ -78,11 +93,12 @@ void HandoffClient::ready(std::uint32_t) noexcept {
     Result<HandoffPacket> packet = receive_handoff(socket_.get());
     if (!packet.ok()) {
       if (packet.error().code == std::errc::resource_unavailable_try_again) return;
-      return lose(Error(std::errc::connection_reset, std::string(packet.error().detail())));
+      return lose(Error(std::errc::connection_reset, "the server has gone"));
     }
     std::uint64_t sequence = 0;
     auto parsed = parse_handoff(packet.value(), sequence);
     if (auto* problem = std::get_if<HandoffProblem>(&parsed)) {
+      for (UniqueFd& fd : packet.value().descriptors) close_on_worker(loop_, std::move(fd));
       return lose(Error(std::errc::protocol_error,
                         fmt::format("the server's message is no good: {}", problem->sentence)));
     }
@@ -91,6 +107,10 @@ void HandoffClient::ready(std::uint32_t) noexcept {
 }
 
 void HandoffClient::take(HandoffMessage& message) {
+  if (message.descriptor) {
+    close_on_worker(loop_, std::move(message.descriptor));
+    return lose(Error(std::errc::protocol_error, "the server sent a descriptor, uncalled for"));
+  }
   if (message.kind == HandoffKind::event) return;  // Events were not asked for.
   auto found = exchanges_.find(message.sequence);
   // The answer to a call that has timed out meanwhile is no fault of the server's.
@@ -106,7 +126,7 @@ void HandoffClient::take(HandoffMessage& message) {
   bool unknown = *code_text == fault_name(HandoffFault::unknown_verb) ||
                  *code_text == fault_name(HandoffFault::unsupported_version);
   found->second->end(
-      Error(unknown ? std::errc::not_supported : std::errc::invalid_argument, *text));
+      Error(unknown ? std::errc::not_supported : std::errc::invalid_argument, one_line(*text)));
 }
 
 Task<Json> HandoffClient::exchange(Json body, int descriptor, Nanoseconds limit) {

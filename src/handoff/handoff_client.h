@@ -32,7 +32,7 @@ class HandoffClient final : private Watcher {
   ~HandoffClient();  // No call is under way.
 
   // Begins to listen. `lost` is called once, on the loop, when the server has gone or talks
-  // nonsense.
+  // nonsense; it must not destroy this.
   Result<void> start(std::function<void(Error)> lost);
 
   // What an export would be. `request` outlives the call.

@@ -34,10 +34,15 @@ Result<void> check_expectation(const HandoffServe& serve, const ExportInfo& info
     return Error(std::errc::invalid_argument,
                  fmt::format("the export has {} bytes, not {}", info.size, *serve.size));
   }
-  if (serve.flags && (*serve.flags & ~info.transmission_flags) != 0) {
+  if (!serve.flags) return {};
+  if ((*serve.flags & ~info.transmission_flags) != 0) {
     return Error(std::errc::invalid_argument,
                  fmt::format("the export has the transmission flags {:#x}, not {:#x}",
                              info.transmission_flags, *serve.flags));
+  }
+  // The one flag whose absence promises something.
+  if ((info.transmission_flags & ~*serve.flags & transmission_flag::kReadOnly) != 0) {
+    return Error(std::errc::invalid_argument, "the export is read-only");
   }
   return {};
 }
@@ -96,6 +101,9 @@ void HandoffControl::lose() {
 void HandoffControl::ready(std::uint32_t epoll_events) noexcept {
   if ((epoll_events & EPOLLOUT) != 0) send_waiting();
   if (started_ && (epoll_events & ~EPOLLOUT) != 0) read_requests();
+  // With no room for requests the end of the socket is not read, and epoll would tell of it for
+  // ever: whoever went without his answers does not need them.
+  if (started_ && (epoll_events & (EPOLLHUP | EPOLLERR)) != 0) lose();
   if (started_) update_watch();
 }
 

@@ -17,6 +17,7 @@ namespace {
 
 // Room for more descriptors than are allowed: all that arrive must be seen, or they would leak.
 constexpr std::size_t kDescriptorsRoom = 64;
+constexpr int kScmPidFd = 4;  // SCM_PIDFD of Linux 6.5
 
 HandoffProblem bad_message(std::string sentence) {
   return {HandoffFault::bad_message, std::move(sentence)};
@@ -25,12 +26,14 @@ HandoffProblem bad_message(std::string sentence) {
 void take_descriptors(const msghdr& message, std::vector<UniqueFd>& descriptors) {
   for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
        control = CMSG_NXTHDR(const_cast<msghdr*>(&message), control)) {
-    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
+    if (control->cmsg_level != SOL_SOCKET) continue;
+    // Who shares our end of the socket can make the kernel add a descriptor of the sender.
+    if (control->cmsg_type != SCM_RIGHTS && control->cmsg_type != kScmPidFd) continue;
     std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (std::size_t i = 0; i < count; ++i) {
       int fd;
       std::memcpy(&fd, CMSG_DATA(control) + i * sizeof fd, sizeof fd);
-      descriptors.emplace_back(fd);
+      if (fd >= 0) descriptors.emplace_back(fd);
     }
   }
 }
@@ -59,7 +62,8 @@ std::optional<HandoffProblem> check_header(const nbdkit_handoff_header& header,
 std::optional<HandoffProblem> check_descriptors(const nbdkit_handoff_header& header,
                                                 const HandoffPacket& packet) {
   if (packet.control_truncated) {
-    return bad_message("descriptors were lost on the way: this process has too many open files");
+    return bad_message(
+        "descriptors were lost on the way: too many came, or this process has too many open files");
   }
   bool announced = (header.flags & NBDKIT_HANDOFF_FLAG_DESCRIPTOR) != 0;
   std::size_t count = packet.descriptors.size();
@@ -125,11 +129,13 @@ Result<HandoffPacket> receive_handoff(int socket) {
   } while (size < 0 && errno == EINTR);
   if (size < 0) return os_error("receiving a handoff message");
   take_descriptors(message, packet.descriptors);
+  packet.control_truncated = (message.msg_flags & MSG_CTRUNC) != 0;
   // No message of this protocol is empty, and the end of the stream looks like one.
-  if (size == 0) return Error(std::errc::connection_reset, "the other end has closed the socket");
+  if (size == 0 && packet.descriptors.empty() && !packet.control_truncated) {
+    return Error(std::errc::connection_reset, "the other end has closed the socket");
+  }
   packet.bytes.resize(static_cast<std::size_t>(size));
   packet.truncated = (message.msg_flags & MSG_TRUNC) != 0;
-  packet.control_truncated = (message.msg_flags & MSG_CTRUNC) != 0;
   return packet;
 }
 

@@ -10,11 +10,14 @@
 #include <string_view>
 #include <utility>
 
+#include "base/range.h"
+
 namespace nbdkit {
 namespace {
 
 constexpr std::size_t kExportNameMax = 4096;  // bytes (NBD protocol, "Values": strings)
 constexpr std::size_t kTextMax = 4096;
+constexpr std::uint32_t kNoLimit = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint64_t kSizeMax = std::numeric_limits<std::int64_t>::max();
 
 constexpr std::array<std::string_view, 3> kSurvives{"nothing", "flushed", "durable"};
@@ -36,8 +39,8 @@ Result<std::string> export_name(const Json& body) {
   const Json* value = body.find("export");
   if (value == nullptr) return std::string();
   const std::string* text = value->as_string();
-  if (text == nullptr || text->size() > kExportNameMax) {
-    return bad_value("export", "a text of at most 4096 bytes");
+  if (text == nullptr || text->size() > kExportNameMax || text->find('\0') != text->npos) {
+    return bad_value("export", "a text of at most 4096 bytes without NUL");
   }
   return *text;
 }
@@ -100,14 +103,27 @@ class AnswerReader {
   std::string wrong_;
 };
 
-BlockSize parse_block_size(const Json& sizes) {
-  constexpr std::uint64_t kMax = std::numeric_limits<std::uint32_t>::max();
+// What block/properties.h asks of them. All 0 is allowed: nothing is known.
+bool is_valid(const BlockSize& size) {
+  constexpr std::uint32_t kMinimumMax = 64 * 1024;
+  constexpr std::uint32_t kPreferredMin = 512;
+  constexpr std::uint32_t kPreferredMax = 32 * 1024 * 1024;
+  if (size.minimum == 0 && size.preferred == 0 && size.maximum == 0) return true;
+  return is_power_of_2(size.minimum) && size.minimum <= kMinimumMax &&
+         is_power_of_2(size.preferred) && size.preferred >= kPreferredMin &&
+         size.preferred <= kPreferredMax && size.minimum <= size.preferred &&
+         size.preferred <= size.maximum &&
+         (size.maximum == kNoLimit || size.maximum % size.minimum == 0);
+}
+
+BlockSize parse_block_size(const Json& sizes, AnswerReader& answer) {
   AnswerReader reader(sizes);
   auto number = [&](std::string_view key) {
-    return static_cast<std::uint32_t>(reader.number(key, kMax));
+    return static_cast<std::uint32_t>(reader.number(key, kNoLimit));
   };
   BlockSize size{number("minimum"), number("preferred"), number("maximum")};
-  return reader.result().ok() ? size : BlockSize{};
+  if (!reader.result().ok() || !is_valid(size)) answer.lose("block_size");
+  return size;
 }
 
 }  // namespace
@@ -203,7 +219,8 @@ Result<HandoffExport> parse_export(const Json& body) {
   info.description = reader.text("description");
   info.shared_open = reader.truth("shared_open", false);
   info.swap_fit = reader.truth("swap_fit", false);
-  if (const Json* sizes = body.find("block_size")) info.block_size = parse_block_size(*sizes);
+  if (const Json* sizes = body.find("block_size"))
+    info.block_size = parse_block_size(*sizes, reader);
   std::string survives = reader.text("survives");
   auto found = std::find(kSurvives.begin(), kSurvives.end(), survives);
   if (found != kSurvives.end()) {
