@@ -7,7 +7,6 @@
 #include <array>
 #include <utility>
 
-#include "async/post.h"
 #include "base/check.h"
 
 namespace nbdkit {
@@ -44,14 +43,6 @@ TestServer::~TestServer() {
   thread_.join();
 }
 
-template <typename T, typename Make>
-Result<T> TestServer::on_main_loop(Make make) {
-  std::promise<Result<T>> promise;
-  post(runtime_.main_loop(),
-       [&] { finish(make(), [&](Result<T> result) { promise.set_value(std::move(result)); }); });
-  return promise.get_future().get();
-}
-
 WireClient TestServer::connect(StartOptions options) {
   std::array<int, 2> ends;
   NBDKIT_CHECK(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) == 0);
@@ -62,18 +53,19 @@ WireClient TestServer::connect(StartOptions options) {
 }
 
 Result<Started> TestServer::start(UniqueFd socket, StartOptions options) {
-  return on_main_loop<Started>(
-      [&] { return server_->start(std::move(socket), std::move(options)); });
+  return on_main_loop([&] { return server_->start(std::move(socket), std::move(options)); });
 }
 
 Result<ExportInfo> TestServer::query(std::string export_name) {
-  return on_main_loop<ExportInfo>([&] { return server_->query(std::move(export_name), false); });
+  return on_main_loop([&] { return server_->query(std::move(export_name), false); });
 }
 
 void TestServer::stop() {
   if (std::exchange(stopped_, true)) return;
-  (void)on_main_loop<void>([&] { return server_->stop(); });
+  (void)on_main_loop([&] { return server_->stop(); });
 }
+
+Log& TestServer::log_sink() { return *log_; }
 
 std::string TestServer::log() const { return log_->lines(); }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "async/post.h"
 #include "async/runtime.h"
 #include "server/server.h"
 #include "support/wire_client.h"
@@ -29,11 +30,21 @@ class TestServer {
 
   std::string log() const;
 
+  // For what belongs to the main loop, from the Task that `make` makes there.
+  template <typename Make>
+  auto on_main_loop(Make make) -> decltype(make().take()) {
+    std::promise<decltype(make().take())> promise;
+    post(runtime_.main_loop(),
+         [&] { finish(make(), [&](auto result) { promise.set_value(std::move(result)); }); });
+    return promise.get_future().get();
+  }
+  Loop& main_loop() { return runtime_.main_loop(); }
+  Server& server() { return *server_; }
+  LayerStack& stack() { return *stack_; }
+  Log& log_sink();
+
  private:
   class Recorder;
-
-  template <typename T, typename Make>
-  Result<T> on_main_loop(Make make);
 
   Runtime runtime_;
   std::unique_ptr<Recorder> log_;
