@@ -20,7 +20,11 @@ set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/main/nbdkit_modules.cc APPEND PROPER
 file(GLOB api_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/plugin_host/api/*.cc)
 if(EXISTS ${CMAKE_SOURCE_DIR}/src/main/nbdkit_main.cc)
   nbdkit_program(nbdkit nbdkit ${api_sources})
-  target_link_options(nbdkit PRIVATE "-Wl,--export-dynamic-symbol=nbdkit_*")
+  target_link_options(nbdkit PRIVATE "-Wl,--export-dynamic-symbol=nbdkit_*"
+    -Wl,--version-script=${CMAKE_SOURCE_DIR}/src/main/nbdkit.map)
+  # Objects of the core are used in place; copies of them would be dynamic symbols of the program.
+  target_compile_options(nbdkit PRIVATE -fPIC)
+  set_target_properties(nbdkit PROPERTIES LINK_DEPENDS ${CMAKE_SOURCE_DIR}/src/main/nbdkit.map)
 endif()
 if(EXISTS ${CMAKE_SOURCE_DIR}/src/main/attach_main.cc)
   nbdkit_program(nbdkit-attach attach)

@@ -7,6 +7,8 @@
 #include <array>
 #include <string_view>
 
+#include "plugin_host/c_plugin.h"
+
 namespace nbdkit {
 namespace {
 
@@ -18,9 +20,6 @@ std::string compatible_version() {
   return fmt::format("{}.{}.{}", kCompatibleMajor, kCompatibleMinor, kCompatibleRelease);
 }
 
-// sizeof(struct nbdkit_plugin), for what reads it from native plugins too.
-constexpr int kPluginStructSize = 384;
-
 // Where nbdkit looks for the certificates of a server that runs as root.
 constexpr std::string_view kRootCertificates = "/etc/pki/nbdkit";
 
@@ -29,7 +28,11 @@ std::string with_newline(std::string text) {
   return text;
 }
 
+const CPlugin* as_c_plugin(const Layer& layer) { return dynamic_cast<const CPlugin*>(&layer); }
+
+// Native layers are of this program's version.
 std::string layer_version(const Layer& layer) {
+  if (as_c_plugin(layer) != nullptr) return std::string(layer.version());
   return std::string(layer.version().empty() ? NBDKIT_VERSION : layer.version());
 }
 
@@ -49,7 +52,7 @@ std::string native_dump(const LayerStack::Entry& entry) {
   std::string text = fmt::format(
       "version={}\napi_version=2\nstruct_size={}\nmax_thread_model=parallel\n"
       "thread_model=parallel\nerrno_is_preserved=1\n",
-      layer_version(layer), kPluginStructSize);
+      layer_version(layer), sizeof(struct nbdkit_plugin));
   if (!layer.magic_key().empty()) text += fmt::format("magic_config_key={}\n", layer.magic_key());
   if (!layer.long_name().empty()) text += "has_longname=1\n";
   if (!layer.description().empty()) text += "has_description=1\n";
@@ -91,7 +94,8 @@ std::string layers_versions(const LayerStack& stack) {
   std::string text;
   const auto& entries = stack.entries();
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
-    text += fmt::format("{} {}\n", entry->name, layer_version(*entry->layer));
+    std::string version = layer_version(*entry->layer);
+    text += entry->name + (version.empty() ? "" : " " + version) + "\n";
   }
   return text;
 }
@@ -135,9 +139,18 @@ std::string config_dump(const Folders& folders) {
 std::string plugin_dump(const LayerStack& stack) {
   const LayerStack::Entry& plugin = stack.entries().front();
   std::string text = fmt::format("path={}\nname={}\n", plugin.path, plugin.name);
-  text += native_dump(plugin);
+  if (as_c_plugin(*plugin.layer) == nullptr) {
+    text += native_dump(plugin);
+  } else if (!plugin.layer->version().empty()) {
+    text += fmt::format("version={}\n", plugin.layer->version());
+  }
   for (const LayerStack::Entry& entry : stack.entries()) text += with_newline(entry.layer->dump());
   return text;
+}
+
+std::string_view thread_model(const LayerStack& stack) {
+  const CPlugin* plugin = as_c_plugin(stack.plugin());
+  return to_string(plugin == nullptr ? ThreadModel::parallel : plugin->thread_model());
 }
 
 }  // namespace nbdkit

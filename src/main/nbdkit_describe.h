@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "block/layer_stack.h"
 #include "main/nbdkit_modules.h"
@@ -19,5 +20,8 @@ std::string layers_versions(const LayerStack& stack);
 // Lines key=value.
 std::string config_dump(const Folders& folders);
 std::string plugin_dump(const LayerStack& stack);
+
+// How many calls the layers take at a time, in nbdkit's words.
+std::string_view thread_model(const LayerStack& stack);
 
 }  // namespace nbdkit

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -43,7 +44,11 @@ int print(const std::string& text) {
 class Program {
  public:
   Program(const Options& options, const Folders& folders, ServerLog& log)
-      : options_(options), folders_(folders), log_(log), environment_{log, {}} {}
+      : options_(options),
+        folders_(folders),
+        log_(log),
+        environment_{log, {}},
+        host_(log, hooks()) {}
 
   int run();
 
@@ -64,12 +69,16 @@ class Program {
   [[noreturn]] void be_captive_parent(Child server);
   [[noreturn]] void leave(int status);
 
+  PluginHost::Hooks hooks();
+
   const Options& options_;
   const Folders& folders_;
   ServerLog& log_;
   const pid_t parent_ = ::getppid();
   UniqueFd handoff_;
   Environment environment_;
+  std::atomic<bool> stop_asked_{false};  // by the plugin, perhaps before the service is there
+  PluginHost host_;
   LayerStack stack_{environment_};
   std::optional<Identity> identity_;
   std::optional<StandardStreams> streams_;
@@ -82,6 +91,16 @@ class Program {
 int Program::fail(const Error& error) {
   log_.error("", "{}", error.message());
   return EXIT_FAILURE;
+}
+
+PluginHost::Hooks Program::hooks() {
+  PluginHost::Hooks hooks;
+  hooks.shutdown = [this] {
+    stop_asked_ = true;
+    StopSignals::ask_to_stop();
+  };
+  hooks.stdio_is_client = options_.single;
+  return hooks;
 }
 
 // Without destructors: others still use what this process shares with them.
@@ -114,7 +133,7 @@ Result<void> Program::load() {
   NBDKIT_TRY(adopt(options_.handoff_fd, "--handoff-fd", handoff_));
   NBDKIT_TRY(adopt(options_.kept_memory_fd, "--kept-memory-fd", environment_.kept_memory));
   if (options_.exit_with_parent) stop_with_parent(parent_);
-  return load_stack(options_, folders_, stack_, log_);
+  return load_stack(options_, folders_, stack_, host_);
 }
 
 Result<void> Program::make_ready() {
@@ -123,7 +142,7 @@ Result<void> Program::make_ready() {
   identity_ = std::move(identity).value();
   trace("config_complete");
   NBDKIT_TRY(stack_.configured());
-  log_.debug("", "using thread model: parallel");
+  log_.debug("", "using thread model: {}", thread_model(stack_));
   trace("get_ready");
   NBDKIT_TRY(stack_.get_ready());
 
@@ -133,6 +152,7 @@ Result<void> Program::make_ready() {
   Result<StopSignals> signals = StopSignals::install();
   if (!signals.ok()) return std::move(signals).error();
   signals_.emplace(std::move(signals).value());
+  host_.started();
   return {};
 }
 
@@ -217,8 +237,9 @@ Result<void> Program::announce() {
 Result<Service::End> Program::serve() {
   trace("after_fork");
   NBDKIT_TRY(stack_.after_fork());
-  Service service(options_, stack_, *signals_, log_);
+  Service service(options_, stack_, host_, *signals_);
   NBDKIT_TRY(open_doors(service));
+  if (stop_asked_) StopSignals::ask_to_stop();
   Service::End end = service.run();
   if (end == Service::End::forced) leave(EXIT_FAILURE);
   return end;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "block/native_module.h"
+#include "plugin_host/c_plugin.h"
 
 namespace nbdkit {
 namespace {
@@ -52,56 +53,44 @@ Result<std::string> real_path(const std::string& path) {
   return std::string(resolved);
 }
 
-// Keeps a module loaded while it is asked what it is, and finds its variables.
-class Handle {
- public:
-  static Result<Handle> open(const std::string& path) {
-    void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle == nullptr) return Error(std::errc::no_such_file_or_directory, ::dlerror());
-    return Handle(handle);
-  }
-  int* find_int(const std::string& symbol) const {
-    return static_cast<int*>(::dlsym(handle_, symbol.c_str()));
-  }
-
- private:
-  // Never closed: code of the module may still run in destructors of its threads.
-  explicit Handle(void* handle) : handle_(handle) {}
-  void* handle_;
-};
-
 // Loads the modules of one command line and applies its -D.
 class Loader {
  public:
-  Loader(const Options& options, LayerStack& stack, Log& log)
-      : options_(options), stack_(stack), log_(log), used_(options.debug_flags.size(), false) {}
+  Loader(const Options& options, LayerStack& stack, PluginHost& host)
+      : options_(options), stack_(stack), host_(host), used_(options.debug_flags.size(), false) {}
 
   Result<void> load(ModuleKind kind, const std::string& name,
                     const std::vector<std::string>& folders);
+  // -D nbdkit.FLAG=N is about the program itself.
+  void apply_to_server() { apply_debug_flags(RTLD_DEFAULT); }
   void warn_about_debug_flags() const;
 
  private:
   Result<void> add(ModuleKind kind, const std::string& path);
   Result<void> add_c_plugin(const std::string& path);
-  void apply_debug_flags(const Handle& handle);
+  void apply_debug_flags(void* library);
 
   const Options& options_;
   LayerStack& stack_;
-  Log& log_;
+  PluginHost& host_;
+  Log& log_ = host_.log();
   std::vector<bool> used_;  // of options_.debug_flags
 };
 
-void Loader::apply_debug_flags(const Handle& handle) {
+void Loader::apply_debug_flags(void* library) {
   for (std::size_t i = 0; i < options_.debug_flags.size(); ++i) {
-    int* variable = handle.find_int(options_.debug_flags[i].symbol());
-    if (variable == nullptr) continue;
-    *variable = options_.debug_flags[i].value;
-    used_[i] = true;
+    const DebugFlag& flag = options_.debug_flags[i];
+    if (set_debug_variable(library, flag.name, flag.flag, flag.value)) used_[i] = true;
   }
 }
 
 Result<void> Loader::add_c_plugin(const std::string& path) {
-  return Error(std::errc::not_supported, fmt::format("{}: not a plugin of this nbdkit", path));
+  Result<std::unique_ptr<CPlugin>> loaded = load_c_plugin(host_, path);
+  if (!loaded.ok()) return std::move(loaded).error();
+  loaded.value()->set_calls_max(options_.threads);
+  std::string name(loaded.value()->name());
+  stack_.add(std::move(name), path, std::move(loaded).value());
+  return {};
 }
 
 Result<void> Loader::add(ModuleKind kind, const std::string& path) {
@@ -136,12 +125,14 @@ Result<void> Loader::load(ModuleKind kind, const std::string& name,
   Result<std::string> found = find_module(word, name, folders);
   if (!found.ok()) return std::move(found).error();
   log_.debug("", "registering {} {}", word, found.value());
-  Result<Handle> handle = Handle::open(found.value());
-  if (!handle.ok()) {
-    return Error(handle.error().code,
-                 fmt::format("cannot open {} '{}': {}", word, name, handle.error().message()));
+  // Before anything of it runs, which the flags may be about. Never closed: code of the module may
+  // still run in destructors of its threads.
+  void* library = ::dlopen(found.value().c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    return Error(std::errc::no_such_file_or_directory,
+                 fmt::format("cannot open {} '{}': {}", word, name, ::dlerror()));
   }
-  apply_debug_flags(handle.value());
+  apply_debug_flags(library);
   Result<std::string> path = real_path(found.value());
   if (!path.ok()) return std::move(path).error();
   NBDKIT_TRY(add(kind, path.value()));
@@ -190,13 +181,14 @@ Result<Folders> Folders::find() {
 }
 
 Result<void> load_stack(const Options& options, const Folders& folders, LayerStack& stack,
-                        Log& log) {
-  Loader loader(options, stack, log);
+                        PluginHost& host) {
+  Loader loader(options, stack, host);
   NBDKIT_TRY(
       loader.load(ModuleKind::plugin, options.plugin, {folders.plugins, folders.foreign_plugins}));
   for (auto filter = options.filters.rbegin(); filter != options.filters.rend(); ++filter) {
     NBDKIT_TRY(loader.load(ModuleKind::filter, *filter, {folders.filters}));
   }
+  loader.apply_to_server();
   loader.warn_about_debug_flags();
   return {};
 }

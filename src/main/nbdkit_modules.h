@@ -8,6 +8,7 @@
 
 #include "block/layer_stack.h"
 #include "main/nbdkit_options.h"
+#include "plugin_host/plugin_host.h"
 
 namespace nbdkit {
 
@@ -25,7 +26,7 @@ struct Folders {
 
 // Loads the plugin, then the filters from the innermost to the outermost.
 Result<void> load_stack(const Options& options, const Folders& folders, LayerStack& stack,
-                        Log& log);
+                        PluginHost& host);
 
 // Gives the layers the parameters of the command line: KEY=VALUE, or a bare word for the plugin's
 // magic key, or for "script" when it has none and the word comes first.

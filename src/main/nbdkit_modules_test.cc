@@ -51,11 +51,12 @@ struct ModulesTest : testing::Test {
   Result<void> load(std::string plugin, std::vector<std::string> filters = {}) {
     options.plugin = std::move(plugin);
     options.filters = std::move(filters);
-    return load_stack(options, folders(), stack, log);
+    return load_stack(options, folders(), stack, host);
   }
 
   Recorder log;
   Environment environment{log, {}};
+  PluginHost host{log, {}};
   LayerStack stack{environment};
   Options options;
   Taker* taker = nullptr;

@@ -93,6 +93,8 @@ constexpr OptionRow kRows[] = {
 // A ':' in front would make getopt silent; its messages are what users of nbdkit know.
 constexpr const char* kShortOptionString = "46D:e:fg:i:nop:P:rst:u:U:vV";
 
+constexpr int kHelpColumn = 32;
+
 // sun_path with the terminating zero.
 constexpr std::size_t kUnixPathMax = sizeof(sockaddr_un::sun_path) - 1;
 
@@ -371,7 +373,8 @@ Result<void> take_plugin(int count, char* const* rest, Options& options) {
 
 std::string DebugFlag::symbol() const {
   std::string text = fmt::format("{}_debug_{}", name, flag);
-  std::replace(text.begin(), text.end(), '.', '_');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '.' || c == '-'; }, '_');
   return text;
 }
 
@@ -417,9 +420,13 @@ std::string usage() {
     std::string left = row.id < OptionRow::kLongOnly
                            ? fmt::format("  -{}, ", static_cast<char>(row.id))
                            : std::string("      ");
-    left += "--" + first_name(row);
+    std::string_view comma;
+    for (const std::string& name : split_names(row.names)) {
+      left += fmt::format("{}--{}", std::exchange(comma, ", "), name);
+    }
     if (!row.argument.empty()) left += fmt::format(" {}", row.argument);
-    text += fmt::format("{:<32} {}\n", left, row.help);
+    if (left.size() > kHelpColumn - 2) left += fmt::format("\n{:{}}", "", kHelpColumn);
+    text += fmt::format("{:<{}}{}\n", left, kHelpColumn, row.help);
   }
   text += "\nThe parameters of a plugin: nbdkit --help PLUGIN. More: man nbdkit.\n";
   return text;

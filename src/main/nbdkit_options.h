@@ -18,7 +18,7 @@ namespace nbdkit {
 // -D NAME.FLAG=N: the int NAME_debug_FLAG of the plugin or filter NAME becomes N.
 struct DebugFlag {
   std::string name;
-  std::string flag;  // As given: a dot in it stands for '_'.
+  std::string flag;  // As given: dots in it stand for '_'.
   int value = 0;
 
   std::string symbol() const;

@@ -8,14 +8,16 @@
 
 namespace nbdkit {
 
-Service::Service(const Options& options, LayerStack& stack, const StopSignals& signals, Log& log)
+Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
+                 const StopSignals& signals)
     : stack_(stack),
+      host_(host),
       signals_(signals),
-      log_(log),
+      log_(host.log()),
       single_(options.single),
       stop_job_(*this),
       loop_(runtime_.main_loop()),
-      server_(runtime_, stack, log, {options.read_only, options.threads}) {
+      server_(runtime_, stack, log_, {options.read_only, options.threads}) {
   server_.on_connection_end([this](ConnectionId) { connection_ended(); });
 }
 
@@ -68,8 +70,8 @@ void Service::connection_ended() {
 
 void Service::ready(std::uint32_t) noexcept {
   while (int number = signals_.take()) {
-    log_.debug("", "received signal {}", number);
-    if (stopping_ && number != SIGHUP) {
+    if (number != StopSignals::kAsked) log_.debug("", "received signal {}", number);
+    if (stopping_ && number != SIGHUP && number != StopSignals::kAsked) {
       // The second one: whoever sent it does not want to wait for clients that do not leave.
       end_ = End::forced;
       return loop_.stop();
@@ -86,6 +88,7 @@ void Service::stop() {
 Task<void> Service::shut_down() {
   log_.debug("", "shutting down");
   for (auto& listener : listeners_) listener->stop();
+  host_.stop();
   if (handoff_) co_await handoff_->stop();
   co_await server_.stop();
 }

@@ -12,6 +12,7 @@
 #include "main/nbdkit_options.h"
 #include "main/nbdkit_process.h"
 #include "main/nbdkit_signals.h"
+#include "plugin_host/plugin_host.h"
 #include "server/listener.h"
 #include "server/server.h"
 #include "server/stdio_relay.h"
@@ -21,7 +22,7 @@ namespace nbdkit {
 // Made after the last fork. What is passed outlives it.
 class Service final : private Watcher {
  public:
-  Service(const Options& options, LayerStack& stack, const StopSignals& signals, Log& log);
+  Service(const Options& options, LayerStack& stack, PluginHost& host, const StopSignals& signals);
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
   ~Service();
@@ -58,6 +59,7 @@ class Service final : private Watcher {
   Task<void> shut_down();
 
   LayerStack& stack_;
+  PluginHost& host_;
   const StopSignals& signals_;
   Log& log_;
   const bool single_;

@@ -48,6 +48,8 @@ Result<void> StopSignals::renew() {
   return {};
 }
 
+void StopSignals::ask_to_stop() { tell_of_signal(kAsked); }
+
 int StopSignals::take() const {
   unsigned char number = 0;
   return ::read(read_.get(), &number, 1) == 1 ? number : 0;

@@ -17,8 +17,12 @@ class StopSignals {
   // Becomes readable when a signal has come. Valid in forked children, which share it with their
   // parent, until they call renew().
   int fd() const { return read_.get(); }
-  // The number of the next signal, or 0 when there is none.
+  // The number of the next signal, kAsked, or 0 when there is none.
   int take() const;
+
+  static constexpr int kAsked = 255;
+  // What a signal does, for those who do it themselves. Any thread.
+  static void ask_to_stop();
 
   // In a forked child: signals come to this process alone.
   Result<void> renew();
