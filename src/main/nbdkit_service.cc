@@ -16,9 +16,10 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
       log_(host.log()),
       single_(options.single),
       stop_job_(*this),
+      relay_ended_job_(*this),
       loop_(runtime_.main_loop()),
       server_(runtime_, stack, log_, {options.read_only, options.threads}) {
-  server_.on_connection_end([this](ConnectionId) { connection_ended(); });
+  server_.on_connection_end([this](ConnectionId) { stop_if_over(); });
 }
 
 Service::~Service() = default;
@@ -39,7 +40,7 @@ Result<void> Service::serve_streams(StandardStreams streams) {
     return {};
   }
   relay_.emplace(std::move(streams.in), std::move(streams.out));
-  Result<UniqueFd> socket = relay_->start(loop_, stop_job_);
+  Result<UniqueFd> socket = relay_->start(loop_, relay_ended_job_);
   if (!socket.ok()) return std::move(socket).error();
   start(std::move(socket).value(), false);
   return {};
@@ -47,7 +48,11 @@ Result<void> Service::serve_streams(StandardStreams streams) {
 
 Result<void> Service::take_handoffs(UniqueFd control) {
   handoff_.emplace(loop_, server_, log_, stack_.contract(), std::move(control));
-  return handoff_->start([this] { loop_.defer(stop_job_); });
+  return handoff_->start([this] {
+    handoff_lost_ = true;
+    log_.debug("", "the handoff socket's other end has gone");
+    stop_if_over();
+  });
 }
 
 void Service::start(UniqueFd socket, bool foreign) {
@@ -58,14 +63,20 @@ void Service::start(UniqueFd socket, bool foreign) {
     log_.error("", "cannot serve a connection: {}", started.error().message());
     if (single_) {
       end_ = End::failed;
-      loop_.defer(stop_job_);
+      stop_soon();
     }
   });
 }
 
-// With a relay its end counts: what the connection said last has been passed on then.
-void Service::connection_ended() {
-  if (single_ && !relay_) loop_.defer(stop_job_);
+void Service::stop_if_over() {
+  // With a relay its end counts: what the connection said last has been passed on then.
+  bool single_over = single_ && !relay_ && server_.connections() == 0;
+  bool nobody_left = handoff_lost_ && listeners_.empty() && server_.connections() == 0;
+  if (single_over || nobody_left) stop_soon();
+}
+
+void Service::stop_soon() {
+  if (!std::exchange(stop_deferred_, true)) loop_.defer(stop_job_);
 }
 
 void Service::ready(std::uint32_t) noexcept {

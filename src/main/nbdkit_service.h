@@ -30,7 +30,8 @@ class Service final : private Watcher {
   // The ways in. Connections are accepted as soon as run() turns.
   Result<void> accept_on(std::vector<UniqueFd> listening);
   Result<void> serve_streams(StandardStreams streams);
-  // The server ends with the control socket: whoever gave it is the only one who can want it.
+  // When the other end has gone the connections that it gave live on, for behind them is perhaps a
+  // mounted file system; the last of them ends the server, unless it listens elsewhere.
   Result<void> take_handoffs(UniqueFd control);
 
   enum class End {
@@ -42,7 +43,7 @@ class Service final : private Watcher {
   End run();
 
  private:
-  // Runs a member function later in the turn: whoever asks for the end stands in what ends.
+  // Stops later: whoever asks for the end stands in what ends.
   class StopJob final : public Job {
    public:
     explicit StopJob(Service& service) : service_(service) {}
@@ -54,7 +55,8 @@ class Service final : private Watcher {
 
   void ready(std::uint32_t epoll_events) noexcept override;
   void start(UniqueFd socket, bool foreign);
-  void connection_ended();
+  void stop_if_over();
+  void stop_soon();
   void stop();
   Task<void> shut_down();
 
@@ -63,13 +65,16 @@ class Service final : private Watcher {
   const StopSignals& signals_;
   Log& log_;
   const bool single_;
-  StopJob stop_job_;
+  StopJob stop_job_;         // deferred at most once
+  StopJob relay_ended_job_;  // posted by the relay
   Runtime runtime_;
   Loop& loop_;
   Server server_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::optional<StdioRelay> relay_;
   std::optional<HandoffControl> handoff_;
+  bool handoff_lost_ = false;
+  bool stop_deferred_ = false;
   bool stopping_ = false;
   End end_ = End::orderly;
 };
