@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "attach/child_process.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <utility>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+namespace nbdkit {
+namespace {
+
+// What the child tells before it becomes the program; the end of the pipe without a word is
+// success.
+struct Word {
+  enum class What : int { flusher, start } what;
+  int error;
+};
+
+// Everything that the child needs, made before the fork: other threads may hold any lock then.
+struct Plan {
+  const char* program;
+  std::vector<char*> argv;
+  std::vector<ProcessRequest::Descriptor> descriptors;  // by `to`, each once
+  std::vector<int> moved;                               // room for one number each
+  int first_free = 3;                                   // above every `to`
+  bool io_flusher = false;
+  bool no_new_privileges = false;
+};
+
+Plan make_plan(const ProcessRequest& request, int null_fd) {
+  Plan plan;
+  plan.program = request.program.c_str();
+  for (const std::string& argument : request.arguments) {
+    plan.argv.push_back(const_cast<char*>(argument.c_str()));
+  }
+  plan.argv.push_back(nullptr);
+  plan.descriptors = request.descriptors;
+  for (int standard = 0; standard < 3; ++standard) {
+    bool named = std::any_of(plan.descriptors.begin(), plan.descriptors.end(),
+                             [&](const auto& descriptor) { return descriptor.to == standard; });
+    if (!named) plan.descriptors.push_back({null_fd, standard});
+  }
+  std::sort(plan.descriptors.begin(), plan.descriptors.end(),
+            [](const auto& a, const auto& b) { return a.to < b.to; });
+  plan.moved.resize(plan.descriptors.size());
+  plan.first_free = plan.descriptors.back().to + 1;
+  plan.io_flusher = request.io_flusher;
+  plan.no_new_privileges = request.no_new_privileges;
+  return plan;
+}
+
+void tell(int pipe, Word word) {
+  while (::write(pipe, &word, sizeof(word)) < 0 && errno == EINTR) {
+  }
+}
+
+void reset_signals() {
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &action, nullptr);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
+}
+
+// Everything goes out of the way first: a descriptor may come from where another one has to go.
+bool place_descriptors(Plan& plan) {
+  for (std::size_t i = 0; i < plan.descriptors.size(); ++i) {
+    plan.moved[i] = ::fcntl(plan.descriptors[i].from, F_DUPFD_CLOEXEC, plan.first_free);
+    if (plan.moved[i] < 0) return false;
+  }
+  int next = 0;
+  for (std::size_t i = 0; i < plan.descriptors.size(); ++i) {
+    int to = plan.descriptors[i].to;
+    if (to > next) ::close_range(next, to - 1, CLOSE_RANGE_CLOEXEC);
+    if (::dup2(plan.moved[i], to) < 0) return false;
+    next = to + 1;
+  }
+  ::close_range(next, ~0u, CLOSE_RANGE_CLOEXEC);
+  return true;
+}
+
+// Only what is safe in a signal handler is allowed from here on.
+[[noreturn]] void become_program(Plan& plan, int pipe) noexcept {
+  reset_signals();
+  ::setsid();
+  int out = ::fcntl(pipe, F_DUPFD_CLOEXEC, plan.first_free);
+  bool ready = out >= 0 && place_descriptors(plan);
+  if (ready && plan.io_flusher && ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0) {
+    tell(out, {Word::What::flusher, errno});
+  }
+  if (ready && plan.no_new_privileges) ready = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+  if (ready) ::execve(plan.program, plan.argv.data(), environ);
+  tell(out >= 0 ? out : pipe, {Word::What::start, errno});
+  ::_exit(127);
+}
+
+}  // namespace
+
+ChildProcess::ChildProcess(ChildProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)),
+      pidfd_(std::move(other.pidfd_)),
+      io_flusher_error_(other.io_flusher_error_),
+      status_(other.status_) {}
+
+ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
+  if (this == &other) return *this;
+  abandon();
+  pid_ = std::exchange(other.pid_, -1);
+  pidfd_ = std::move(other.pidfd_);
+  io_flusher_error_ = other.io_flusher_error_;
+  status_ = other.status_;
+  return *this;
+}
+
+ChildProcess::~ChildProcess() { abandon(); }
+
+void ChildProcess::abandon() {
+  if (pid_ < 0 || ended()) return;
+  signal(SIGKILL);
+}
+
+Result<ChildProcess> ChildProcess::start(const ProcessRequest& request) {
+  UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null) return os_error("/dev/null");
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) < 0) return os_error("pipe");
+  UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  Plan plan = make_plan(request, null.get());
+
+  pid_t pid = ::fork();
+  if (pid < 0) return os_error("fork");
+  if (pid == 0) become_program(plan, out.get());
+  out.reset();
+  // Nobody else reaps our children, so the number still means this one.
+  UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  int why = errno;
+  ChildProcess child(pid, std::move(pidfd));
+  if (!child.pidfd_) {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+    child.pid_ = -1;
+    return os_error("pidfd_open", why);
+  }
+
+  Word word;
+  for (;;) {
+    ssize_t length = ::read(in.get(), &word, sizeof(word));
+    if (length < 0 && errno == EINTR) continue;
+    if (length != static_cast<ssize_t>(sizeof(word))) return child;
+    if (word.what == Word::What::flusher) {
+      child.io_flusher_error_ = word.error;
+      continue;
+    }
+    child.wait(Seconds(10));
+    return os_error(request.program, word.error);
+  }
+}
+
+void ChildProcess::signal(int number) const {
+  ::syscall(SYS_pidfd_send_signal, pidfd_.get(), number, nullptr, 0);
+}
+
+std::optional<int> ChildProcess::ended() {
+  int status = 0;
+  if (!status_ && ::waitpid(pid_, &status, WNOHANG) == pid_) status_ = status;
+  return status_;
+}
+
+std::optional<int> ChildProcess::wait(Milliseconds limit) {
+  pollfd poll{pidfd_.get(), POLLIN, 0};
+  if (!status_) ::poll(&poll, 1, static_cast<int>(limit.count()));
+  return ended();
+}
+
+std::string describe_exit(int wait_status) {
+  if (WIFSIGNALED(wait_status)) {
+    int number = WTERMSIG(wait_status);
+    const char* name = ::sigdescr_np(number);
+    return fmt::format("was killed by signal {} ({})", number, name != nullptr ? name : "unknown");
+  }
+  return fmt::format("exited with status {}", WEXITSTATUS(wait_status));
+}
+
+}  // namespace nbdkit

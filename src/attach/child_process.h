@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// ChildProcess: a program started with exactly the descriptors that it is meant to have.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/parse.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace nbdkit {
+
+struct ProcessRequest {
+  struct Descriptor {
+    int from;  // ours, lent
+    int to;    // the program's
+  };
+
+  std::string program;                    // a path; PATH is not searched
+  std::vector<std::string> arguments;     // with argv[0]
+  std::vector<Descriptor> descriptors{};  // 0, 1 and 2 are /dev/null unless named; no others
+  // PR_SET_IO_FLUSHER: the program's memory is never freed by writing to a device that it serves.
+  bool io_flusher = false;
+  bool no_new_privileges = false;
+};
+
+// In a session of its own, so that a terminal's ^C does not reach it; default signal handling.
+// Moves only. Must not run any more when it is destroyed, or it is killed (and reaped by whoever
+// adopts it).
+class ChildProcess {
+ public:
+  // Ends when the program runs: that it cannot be started is an Error here. May be called when
+  // there are threads.
+  static Result<ChildProcess> start(const ProcessRequest& request);
+
+  ChildProcess(ChildProcess&& other) noexcept;
+  ChildProcess& operator=(ChildProcess&& other) noexcept;
+  ~ChildProcess();
+
+  pid_t pid() const { return pid_; }
+  int fd() const { return pidfd_.get(); }  // readable when it has ended
+  // What io_flusher asked for could not be had: 0, or why.
+  int io_flusher_error() const { return io_flusher_error_; }
+
+  void signal(int number) const;
+
+  // How it ended (as waitpid() says it), or nothing while it runs.
+  std::optional<int> ended();
+  // The same; waits up to `limit`. Blocks.
+  std::optional<int> wait(Milliseconds limit);
+
+ private:
+  ChildProcess(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
+  void abandon();
+
+  pid_t pid_ = -1;
+  UniqueFd pidfd_;
+  int io_flusher_error_ = 0;
+  std::optional<int> status_;
+};
+
+// "exited with status 1", "was killed by signal 9 (Killed)"
+std::string describe_exit(int wait_status);
+
+}  // namespace nbdkit

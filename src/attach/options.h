@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// AttachOptions: what the user asked for, as nbdkit-attach(8) describes it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/parse.h"
+
+namespace nbdkit {
+
+struct AttachOptions {
+  // Sockets beyond the number of CPUs add nothing.
+  static constexpr unsigned kConnectionsMax = 16;
+
+  std::optional<std::uint32_t> index;  // of /dev/nbdN; absent: the kernel picks a free one
+  bool read_only = false;
+  bool verbose = false;
+  bool foreground = false;
+  unsigned connections = 1;
+  std::string export_name;
+  Seconds request_timeout{0};  // after which a socket is killed; 0: never
+  // How often the driver looks whether the socket of a waiting request was replaced.
+  std::optional<Milliseconds> recheck;
+  Seconds dead_timeout{60};  // how long requests wait when no server is there
+
+  std::string server;                       // the server's program, a path
+  std::string user;                         // the server runs as; empty: as it is started
+  std::string group;                        // the same
+  std::vector<std::string> filters;         // outermost first
+  std::vector<std::string> server_options;  // verbatim
+  std::vector<std::string> plugin;          // PLUGIN and all that follows, verbatim; not empty
+};
+
+struct DetachOptions {
+  bool force = false;  // also when the device is in use or its data cannot be flushed
+};
+
+}  // namespace nbdkit

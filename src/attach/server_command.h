@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The server's command line, and what of it may be shown.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "attach/options.h"
+
+namespace nbdkit {
+
+// Descriptor numbers in the server.
+struct ServerDescriptors {
+  int handoff = -1;      // control socket
+  int kept_memory = -1;  // memory that outlives the server
+};
+
+// With argv[0].
+std::vector<std::string> server_arguments(const AttachOptions& options,
+                                          const ServerDescriptors& descriptors);
+
+// Descriptors of ours that the plugin's parameters name (fd=N, dirfd=N): it must have them under
+// the same number. Ascending, each once, none below 3.
+std::vector<int> named_descriptors(const AttachOptions& options);
+
+// For status: what stands after /dev/nbdN without folders and affixes of the file's name.
+std::string plugin_name(const AttachOptions& options);
+// Outermost first, wherever on the command line they stand.
+std::vector<std::string> filter_names(const AttachOptions& options);
+
+// The part of a parameter that may be a secret, by its key (password=...) or because it is a URL
+// with a password; empty when there is none. A view of `parameter`.
+std::string_view secret_in(std::string_view parameter);
+
+}  // namespace nbdkit
