@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "attach/run_folder.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cstdio>
+
+#include "netlink/exit_code.h"
+
+namespace nbdkit {
+namespace {
+
+std::string file_name(std::uint32_t index, std::string_view kind) {
+  return fmt::format("nbd{}.{}", index, kind);
+}
+
+Error unsafe(const std::string& path, std::string_view why) {
+  return attach_error(ExitCode::not_permitted,
+                      fmt::format("{}: {}; remove it or set it right", path, why));
+}
+
+// Another user's file or folder would decide what we believe about our devices.
+Result<void> check_ours(int fd, const std::string& path, mode_t kind) {
+  struct stat status;
+  if (::fstat(fd, &status) < 0) return os_error(path);
+  if ((status.st_mode & S_IFMT) != kind) return unsafe(path, "is of another kind than expected");
+  if (status.st_uid != ::geteuid()) {
+    return unsafe(path, fmt::format("belongs to user {}", status.st_uid));
+  }
+  if ((status.st_mode & 022) != 0) return unsafe(path, "others may write to it");
+  return {};
+}
+
+Result<void> write_all(int fd, std::string_view text, const std::string& path) {
+  while (!text.empty()) {
+    ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return os_error(path);
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return {};
+}
+
+bool same_file(int fd, int folder, const std::string& name) {
+  struct stat held, named;
+  return ::fstat(fd, &held) == 0 &&
+         ::fstatat(folder, name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+         held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+}  // namespace
+
+Result<RunFolder> RunFolder::open(std::string path) {
+  if (::mkdir(path.c_str(), 0700) < 0 && errno != EEXIST) {
+    if (errno == EACCES) {
+      return attach_error(ExitCode::not_permitted,
+                          fmt::format("{}: Permission denied; run it as root", path));
+    }
+    return os_error(path);
+  }
+  return open_existing(std::move(path));
+}
+
+Result<RunFolder> RunFolder::open_existing(std::string path) {
+  UniqueFd folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!folder) {
+    if (errno == EACCES) {
+      return attach_error(ExitCode::not_permitted,
+                          fmt::format("{}: Permission denied; run it as root", path));
+    }
+    return os_error(path);
+  }
+  NBDKIT_TRY(check_ours(folder.get(), path, S_IFDIR));
+  return RunFolder(std::move(path), std::move(folder));
+}
+
+Result<UniqueFd> RunFolder::open_lock(const std::string& name) const {
+  std::string path = path_ + "/" + name;
+  UniqueFd file(::openat(folder_.get(), name.c_str(),
+                         O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+  if (!file) return os_error(path);
+  NBDKIT_TRY(check_ours(file.get(), path, S_IFREG));
+  return file;
+}
+
+Result<UniqueFd> RunFolder::lock(std::uint32_t index) const {
+  std::string name = file_name(index, "lock");
+  for (;;) {
+    Result<UniqueFd> file = open_lock(name);
+    if (!file.ok()) return file;
+    if (::flock(file.value().get(), LOCK_EX | LOCK_NB) < 0) {
+      return attach_error(ExitCode::busy,
+                          fmt::format("/dev/nbd{0} is in use: another nbdkit-attach holds {1}/{2} "
+                                      "(nbdkit-attach --status /dev/nbd{0} says more)",
+                                      index, path_, name));
+    }
+    // The last holder may have removed the file between our open and our lock.
+    if (same_file(file.value().get(), folder_.get(), name)) return file;
+  }
+}
+
+void RunFolder::remove_lock(std::uint32_t index) const {
+  ::unlinkat(folder_.get(), file_name(index, "lock").c_str(), 0);
+}
+
+Result<void> RunFolder::write_state(std::uint32_t index, std::string_view text) const {
+  std::string name = file_name(index, "json");
+  std::string temporary = name + ".new";
+  std::string path = path_ + "/" + temporary;
+  // Whoever holds the device's lock is the only writer: what is there is a dead one's.
+  ::unlinkat(folder_.get(), temporary.c_str(), 0);
+  UniqueFd file(::openat(folder_.get(), temporary.c_str(),
+                         O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file) return os_error(path);
+  Result<void> written = write_all(file.get(), text, path);
+  if (written.ok() &&
+      ::renameat(folder_.get(), temporary.c_str(), folder_.get(), name.c_str()) < 0) {
+    written = os_error(path);
+  }
+  if (!written.ok()) ::unlinkat(folder_.get(), temporary.c_str(), 0);
+  return written;
+}
+
+Result<std::string> RunFolder::read_state(std::uint32_t index) const {
+  std::string name = file_name(index, "json");
+  std::string path = path_ + "/" + name;
+  UniqueFd file(
+      ::openat(folder_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file) return os_error(path);
+  NBDKIT_TRY(check_ours(file.get(), path, S_IFREG));
+  std::string text;
+  std::array<char, 4096> buffer;
+  for (;;) {
+    ssize_t length = ::read(file.get(), buffer.data(), buffer.size());
+    if (length < 0 && errno == EINTR) continue;
+    if (length < 0) return os_error(path);
+    if (length == 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(length));
+    if (text.size() > kFileMax) return Error(std::errc::file_too_large, path + ": too large");
+  }
+}
+
+void RunFolder::remove_state(std::uint32_t index) const {
+  for (std::string_view kind : {"json", "sock", "json.new"}) {
+    ::unlinkat(folder_.get(), file_name(index, kind).c_str(), 0);
+  }
+}
+
+std::string RunFolder::socket_path(std::uint32_t index) const {
+  return path_ + "/" + file_name(index, "sock");
+}
+
+}  // namespace nbdkit

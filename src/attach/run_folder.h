@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// RunFolder: /run/nbdkit, where the keepers' locks, state files and control sockets are. Only its
+// owner may enter it.
+//
+//   nbdN.lock   flock: the device has a keeper for as long as somebody holds it
+//   nbdN.json   what the keeper would say, for when it is gone
+//   nbdN.sock   the keeper's control socket
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace nbdkit {
+
+// Files are opened relative to the folder and never through a symbolic link.
+class RunFolder {
+ public:
+  static constexpr std::string_view kPath = "/run/nbdkit";
+  static constexpr std::size_t kFileMax = 64 * 1024;
+
+  // Makes it when it is missing. Errors: not_permitted when it is not ours alone.
+  static Result<RunFolder> open(std::string path = std::string(kPath));
+  // no_such_file_or_directory when it is missing.
+  static Result<RunFolder> open_existing(std::string path = std::string(kPath));
+
+  // Held until the descriptor and its duplicates are closed. Busy when another process has it.
+  Result<UniqueFd> lock(std::uint32_t index) const;
+  // Removes the lock's file, which `lock` still holds.
+  void remove_lock(std::uint32_t index) const;
+
+  // Whole or not at all, mode 0600.
+  Result<void> write_state(std::uint32_t index, std::string_view text) const;
+  Result<std::string> read_state(std::uint32_t index) const;
+  // State file and control socket. What is missing already is fine.
+  void remove_state(std::uint32_t index) const;
+
+  std::string socket_path(std::uint32_t index) const;
+
+ private:
+  RunFolder(std::string path, UniqueFd folder)
+      : path_(std::move(path)), folder_(std::move(folder)) {}
+
+  Result<UniqueFd> open_lock(const std::string& name) const;
+
+  std::string path_;
+  UniqueFd folder_;
+};
+
+}  // namespace nbdkit
