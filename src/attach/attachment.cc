@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "attach/attachment.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+#include "attach/device_node.h"
+#include "attach/privilege.h"
+#include "attach/server_command.h"
+#include "attach/udev.h"
+#include "base/check.h"
+#include "netlink/exit_code.h"
+
+namespace nbdkit {
+namespace {
+
+constexpr std::uint64_t kSectorSize = 512;
+constexpr Seconds kNodeMax{5};     // until devtmpfs or udev has made the node
+constexpr Seconds kScanMax{60};    // the server has to read the partition table
+constexpr Seconds kSettleMax{10};  // udev looking at the new device
+constexpr Seconds kSetMax{10};     // a knob in sysfs
+constexpr Seconds kGoneMax{10};
+constexpr Seconds kPatience{2};  // with threads inside the kernel, at the end
+constexpr Milliseconds kPause{20};
+
+// With one connection the driver only looks at this interval whether a socket was replaced, so the
+// stall after a crash is this long. With several it kills the socket of a request that is older.
+constexpr Milliseconds kRecheckOfOne{1'000};
+constexpr Milliseconds kRecheckOfSeveral{30'000};
+
+std::string new_identifier() {
+  std::ifstream file("/proc/sys/kernel/random/uuid");
+  std::string uuid;
+  std::getline(file, uuid);
+  return uuid;
+}
+
+std::uint64_t block_size_of(const HandoffExport& info) {
+  return std::max<std::uint64_t>(kSectorSize, info.block_size.minimum);
+}
+
+}  // namespace
+
+class Attachment::EventsEar final : public Watcher {
+ public:
+  EventsEar(Loop& loop, int fd, Attachment& told) : loop_(loop), fd_(fd), told_(told) {}
+  ~EventsEar() { loop_.unwatch(fd_, *this); }
+  Result<void> start() { return loop_.watch(fd_, EPOLLIN, *this); }
+
+ private:
+  void ready(std::uint32_t) noexcept override { told_.take_events(); }
+
+  Loop& loop_;
+  int fd_;
+  Attachment& told_;
+};
+
+Attachment::Attachment(Loop& loop, KeeperLog& log, const AttachOptions& options,
+                       std::function<void()> changed)
+    : loop_(loop),
+      log_(log),
+      options_(options),
+      changed_(std::move(changed)),
+      gate_(loop),
+      control_(loop, log, sysfs_),
+      node_(loop, "nbd-node"),
+      server_(loop, log),
+      index_(options.index) {}
+
+Attachment::~Attachment() = default;
+
+Task<void> Attachment::make() {
+  Result<void> made = co_await take_steps().as_result();
+  if (made.ok() && !interrupted_ && server_.end().empty()) {
+    made_ = true;
+    server_.is_ready();
+    co_return;
+  }
+  if (interrupted_) co_await fail(Error(std::errc::operation_canceled, "interrupted"));
+  Error error(std::errc::connection_reset, "the server ended");
+  if (!made.ok()) error = std::move(made).error();
+  if (!server_.end().empty()) co_await server_.explain(std::move(error));
+  co_await fail(std::move(error));
+}
+
+Task<void> Attachment::take_steps() {
+  Result<void> permitted = check_may_attach();
+  if (!permitted.ok()) co_await fail(std::move(permitted).error());
+  Modprobe modprobe;
+  control_open_ = true;
+  co_await control_.open(&modprobe);
+  Result<RunFolder> folder = RunFolder::open();
+  if (!folder.ok()) co_await fail(std::move(folder).error());
+  folder_.emplace(std::move(folder).value());
+  if (index_) {
+    Result<void> free = take_free_device();
+    if (!free.ok()) co_await fail(std::move(free).error());
+  }
+  co_await start_server();
+  Result<void> fits = check_export();
+  if (!fits.ok()) co_await fail(std::move(fits).error());
+  co_await connect();
+  co_await make_usable();
+}
+
+Result<void> Attachment::take_free_device() {
+  NBDKIT_TRY(take_lock());
+  Result<NbdDevice> device = sysfs_.device(*index_);
+  if (!device.ok() || !device.value().attached()) return {};
+  std::string backend = device.value().backend;
+  return attach_error(ExitCode::busy,
+                      fmt::format("{} is in use by process {}{}; detach it first or take another "
+                                  "device (- picks a free one)",
+                                  device.value().node(), *device.value().pid,
+                                  backend.empty() ? backend : " (backend " + backend + ")"));
+}
+
+Result<void> Attachment::take_lock() {
+  Result<UniqueFd> lock = folder_->lock(*index_);
+  if (!lock.ok()) return std::move(lock).error();
+  lock_ = std::move(lock).value();
+  return {};
+}
+
+Task<void> Attachment::start_server() {
+  kept_memory_.reset(::memfd_create("nbdkit-kept", MFD_CLOEXEC));
+  if (!kept_memory_) co_await fail(os_error("memfd_create"));
+  Result<void> started = server_.start(options_, kept_memory_.get(), [this] { server_ended(); });
+  if (!started.ok()) co_await fail(std::move(started).error());
+  HandoffQuery query;
+  query.export_name = options_.export_name;
+  query.kernel = true;
+  Result<HandoffExport> info = co_await server_.handoff().query(query).as_result();
+  if (!info.ok() && !interrupted_) co_await server_.explain(std::move(info).error());
+  if (!info.ok()) co_await fail(std::move(info).error());
+  export_ = std::move(info).value();
+}
+
+Result<void> Attachment::check_export() const {
+  std::uint64_t block = block_size_of(export_);
+  auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (block > page) {
+    return attach_error(
+        ExitCode::invalid_value,
+        fmt::format("the export wants requests of at least {} bytes, but blocks of this kernel's "
+                    "devices have at most {}; --filter=blocksize can help",
+                    block, page));
+  }
+  if (export_.size == 0 || export_.size % block != 0) {
+    return attach_error(ExitCode::invalid_value,
+                        fmt::format("the export has {} bytes, and a device needs a multiple of {} "
+                                    "that is not 0; change its size",
+                                    export_.size, block));
+  }
+  if (options_.connections > 1 && !export_.multi_conn) {
+    return attach_error(ExitCode::not_supported,
+                        fmt::format("--connections={}: this plugin, or a filter, does not allow "
+                                    "more than one connection to the same data",
+                                    options_.connections));
+  }
+  return {};
+}
+
+Task<void> Attachment::give_connections(std::vector<UniqueFd>& kernel_ends) {
+  HandoffServe serve;
+  serve.export_name = options_.export_name;
+  serve.kernel = true;
+  serve.size = export_.size;
+  serve.flags = export_.transmission_flags;
+  for (unsigned i = 0; i < options_.connections; ++i) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
+      co_await fail(os_error("socketpair"));
+    }
+    kernel_ends.emplace_back(ends[0]);
+    server_ends_.emplace_back(ends[1]);
+    Result<HandoffServed> served = co_await server_.handoff().serve(ends[1], serve).as_result();
+    if (!served.ok() && !interrupted_) co_await server_.explain(std::move(served).error());
+    if (!served.ok()) co_await fail(std::move(served).error());
+  }
+}
+
+// A device that the kernel makes for us goes with its attachment, and with it the limits that it
+// would hand on to its next user.
+bool Attachment::will_be_new() const {
+  if (index_) return !sysfs_.device(*index_).ok();
+  std::vector<NbdDevice> devices = sysfs_.devices(false);
+  return std::all_of(devices.begin(), devices.end(),
+                     [](const NbdDevice& device) { return device.attached(); });
+}
+
+ConnectRequest Attachment::connect_request(const std::vector<UniqueFd>& kernel_ends) const {
+  ConnectRequest request;
+  request.index = index_;
+  request.size = export_.size;
+  request.block_size = block_size_of(export_);
+  request.server_flags = export_.transmission_flags;
+  request.client_flags.destroy_on_disconnect = will_be_new();
+  request.request_timeout = options_.request_timeout;
+  request.dead_timeout = options_.dead_timeout;
+  request.backend = backend_;
+  for (const UniqueFd& end : kernel_ends) request.sockets.push_back(end.get());
+  return request;
+}
+
+Task<void> Attachment::connect() {
+  std::vector<UniqueFd> kernel_ends;
+  co_await give_connections(kernel_ends);
+  backend_ = new_identifier();
+  ConnectRequest request = connect_request(kernel_ends);
+  events_ = std::make_unique<EventsEar>(loop_, control_.events_fd(), *this);
+  Result<void> listening = events_->start();
+  if (!listening.ok()) co_await fail(std::move(listening).error());
+  std::uint32_t index = co_await control_.connect(request);
+  attached_ = true;
+  // The driver has its own references. Ours would hide from the server that the device has gone.
+  kernel_ends.clear();
+  if (!index_) {
+    index_ = index;
+    Result<void> locked = take_lock();
+    if (!locked.ok()) co_await fail(std::move(locked).error());
+  }
+}
+
+Task<void> Attachment::make_usable() {
+  co_await set_recheck();
+  if (stopped()) co_await fail(std::errc::operation_canceled);
+  co_await scan();
+  Result<void> settled =
+      co_await loop_.blocking([] { return settle_udev(kSettleMax); }).as_result();
+  if (!settled.ok()) log_.warning("", "{}", settled.error().message());
+  bool keeps_nothing = export_.survives == Survives::nothing && !export_.read_only();
+  if (!keeps_nothing) co_return;
+  log_.warning("",
+               "what is written to /dev/nbd{} is in the server's memory: it is gone when the "
+               "server ends",
+               *index_);
+}
+
+Task<void> Attachment::set_recheck() {
+  // With a request timeout the driver uses its timer for that.
+  if (options_.request_timeout > Seconds(0)) co_return;
+  Milliseconds usual = options_.connections > 1 ? kRecheckOfSeveral : kRecheckOfOne;
+  Milliseconds interval = options_.recheck.value_or(usual);
+  auto set = [sysfs = sysfs_, index = *index_, interval] {
+    return sysfs.set_io_timeout(index, interval);
+  };
+  Result<void> done = co_await node_.call(kSetMax, std::move(set)).as_result();
+  if (!done.ok()) log_.warning("", "--recheck: {}", done.error().message());
+}
+
+Task<void> Attachment::scan() {
+  Result<NbdDevice> found = sysfs_.device(*index_);
+  if (!found.ok()) co_await fail(std::move(found).error());
+  NbdDevice device = std::move(found).value();
+  Nanoseconds until = loop_.now() + kNodeMax;
+  for (;;) {
+    auto look = [node = device.node(), number = device.number] {
+      return scan_device(node, number);
+    };
+    Result<std::uint64_t> size = co_await node_.call(kScanMax, std::move(look)).as_result();
+    if (size.ok() && size.value() == export_.size) co_return;
+    if (size.ok()) {
+      co_await fail(attach_error(
+          ExitCode::failure,
+          fmt::format("{} has {} bytes instead of {}", device.node(), size.value(), export_.size)));
+    }
+    bool missing = size.error().code == std::errc::no_such_file_or_directory;
+    if (!missing || stopped() || loop_.now() >= until) co_await fail(std::move(size).error());
+    co_await loop_.sleep(kPause, gate_);
+  }
+}
+
+bool Attachment::stopped() const { return interrupted_ || !server_.end().empty(); }
+
+void Attachment::interrupt() {
+  if (made_ || interrupted_) return;
+  interrupted_ = true;
+  if (server_.pid()) server_.handoff().close();
+  cut_off();
+}
+
+// Whatever waits for the device gets an error instead of waiting for a server to come.
+void Attachment::cut_off() {
+  shut_down_connections();
+  if (!attached_ || !gate_.enter()) return;
+  finish(control_.disconnect(*index_), [this](Result<void> done) {
+    if (!done.ok()) log_.debug("", "{}", done.error().message());
+    gate_.leave();
+  });
+}
+
+void Attachment::server_ended() {
+  if (!made_) return cut_off();
+  // Our own descriptors of the dead server's sockets keep the driver from noticing.
+  shut_down_connections();
+  DeviceState next = state_after_server_end(export_.survives, export_.read_only());
+  std::string what = next == DeviceState::lost ? "answered writes were in its memory and are gone"
+                                               : fmt::format("requests wait for {} s and then fail",
+                                                             options_.dead_timeout.count());
+  set_state(next, fmt::format("the server {}; {}", server_.end(), what));
+  log_.error("", "/dev/nbd{}: {}", *index_, reason_);
+}
+
+void Attachment::take_events() {
+  Result<LinkEvents> events = control_.take_events();
+  if (!events.ok()) return log_.debug("", "{}", events.error().message());
+  if (!index_ || !is_served(state_)) return;
+  auto dead = std::count(events.value().dead.begin(), events.value().dead.end(), *index_);
+  if (dead == 0) return;
+  dead_ = std::min(options_.connections, dead_ + static_cast<unsigned>(dead));
+  if (dead_ < options_.connections) {
+    set_state(DeviceState::degraded,
+              fmt::format("{} of {} connections are dead", dead_, options_.connections));
+  } else {
+    set_state(DeviceState::failed, "every connection is dead, though the server runs");
+  }
+  log_.error("", "/dev/nbd{}: {}", *index_, reason_);
+}
+
+void Attachment::set_state(DeviceState state, std::string reason) {
+  if (!may_follow(state_, state)) return;
+  state_ = state;
+  reason_ = std::move(reason);
+  changed_();
+}
+
+void Attachment::shut_down_connections() {
+  for (const UniqueFd& end : server_ends_) ::shutdown(end.get(), SHUT_RDWR);
+}
+
+DetachTools Attachment::tools() {
+  return {loop_, gate_, log_, control_, sysfs_, node_, KernelFiles()};
+}
+
+Task<std::string> Attachment::detach(DetachOptions options) {
+  if (state_ == DeviceState::detaching) {
+    co_await fail(
+        attach_error(ExitCode::busy, fmt::format("/dev/nbd{} is being detached already", *index_)));
+  }
+  DeviceState before = state_;
+  std::string reason = reason_;
+  served_ = is_served(before);
+  set_state(DeviceState::detaching, {});
+  DetachTools tools = this->tools();
+  Result<std::string> done = co_await detach_device(tools, this, *index_, options).as_result();
+  if (!done.ok()) {
+    // The server may have ended meanwhile, and has said so.
+    if (state_ == DeviceState::detaching) set_state(before, reason);
+    co_await fail(std::move(done).error());
+  }
+  attached_ = false;
+  co_return std::move(done).value();
+}
+
+Task<void> Attachment::close() {
+  if (std::exchange(closed_, true)) co_return;
+  if (attached_) {
+    shut_down_connections();
+    Result<void> done = co_await control_.disconnect(*index_).as_result();
+    if (!done.ok()) log_.error("", "{}", done.error().message());
+    DetachTools tools = this->tools();
+    bool gone = co_await wait_until_gone(tools, *index_, kGoneMax);
+    if (!gone) log_.error("", "/dev/nbd{} is still held open by somebody", *index_);
+    attached_ = false;
+  }
+  co_await server_.stop(interrupted_);
+  events_.reset();
+  co_await gate_.drained();
+  if (folder_ && lock_) {
+    folder_->remove_state(*index_);
+    folder_->remove_lock(*index_);
+    lock_.reset();
+  }
+  bool node_closed = co_await node_.close(kPatience);
+  bool control_closed = true;
+  if (control_open_) {
+    bool closed = co_await control_.close(kPatience);
+    control_closed = closed;
+  }
+  if (!node_closed || !control_closed) log_.error("", "a call into the kernel has not come back");
+}
+
+AttachmentStatus Attachment::status() const {
+  AttachmentStatus status;
+  Result<NbdDevice> device = sysfs_.device(*index_);
+  if (device.ok()) status.device = std::move(device).value();
+  status.device.index = *index_;
+  status.state = state_;
+  status.reason = reason_;
+  status.pid = ::getpid();
+  status.server_pid = server_.pid();
+  status.connections = options_.connections;
+  status.connections_dead = server_.pid() ? dead_ : options_.connections;
+  status.plugin = plugin_name(options_);
+  status.filters = filter_names(options_);
+  status.export_name = options_.export_name;
+  status.survives = survives_name(export_.survives);
+  status.identity = export_.identity;
+  status.request_timeout_s = static_cast<std::uint64_t>(options_.request_timeout.count());
+  status.dead_timeout_s = static_cast<std::uint64_t>(options_.dead_timeout.count());
+  return status;
+}
+
+}  // namespace nbdkit

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "attach/keeper.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <functional>
+#include <utility>
+
+#include "attach/keeper_identity.h"
+
+namespace nbdkit {
+
+class Keeper::Ear final : public Watcher {
+ public:
+  Ear(Loop& loop, int fd, std::function<void()> told)
+      : loop_(loop), fd_(fd), told_(std::move(told)) {}
+  ~Ear() {
+    if (watching_) loop_.unwatch(fd_, *this);
+  }
+  Result<void> start(std::uint32_t events) {
+    Result<void> started = loop_.watch(fd_, events, *this);
+    watching_ = started.ok();
+    return started;
+  }
+
+ private:
+  void ready(std::uint32_t) noexcept override { told_(); }
+
+  Loop& loop_;
+  int fd_;
+  std::function<void()> told_;
+  bool watching_ = false;
+};
+
+Keeper::Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report)
+    : options_(options),
+      log_(log),
+      report_(report),
+      loop_(runtime_.main_loop()),
+      attachment_(loop_, log, options, [this] { write_state(); }),
+      control_(loop_, *this),
+      kept_(loop_),
+      calls_(loop_) {}
+
+Keeper::~Keeper() = default;
+
+ExitCode Keeper::run() {
+  finish(live(), [this](Result<void> result) {
+    if (!result.ok()) exit_ = exit_code_of(result.error());
+    loop_.stop();
+  });
+  loop_.run();
+  return exit_;
+}
+
+Task<void> Keeper::live() {
+  Result<void> begun = co_await begin().as_result();
+  user_ear_.reset();
+  if (begun.ok()) {
+    NBDKIT_CHECK(kept_.enter());
+    ready_ = true;
+    report_.ready(fmt::format("/dev/nbd{}", attachment_.index()));
+    co_await kept_.drained();
+    co_await calls_.drained();
+  }
+  co_await attachment_.close();
+  co_await control_.stop();
+  signals_ear_.reset();
+  if (begun.ok()) co_return;
+  report_.failed(begun.error());
+  co_await fail(std::move(begun).error());
+}
+
+Task<void> Keeper::begin() {
+  Result<void> watching = watch_signals();
+  if (!watching.ok()) co_await fail(std::move(watching).error());
+  watch_user();
+  co_await attachment_.make();
+  std::uint32_t index = attachment_.index();
+  Result<void> listening = control_.start(attachment_.folder().socket_path(index));
+  if (!listening.ok()) co_await fail(std::move(listening).error());
+  write_state();
+}
+
+Result<void> Keeper::watch_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigaddset(&set, SIGINT);
+  ::sigaddset(&set, SIGHUP);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signals_.reset(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!signals_) return os_error("signalfd");
+  signals_ear_ = std::make_unique<Ear>(loop_, signals_.get(), [this] { take_signal(); });
+  return signals_ear_->start(EPOLLIN);
+}
+
+// Who gives up waiting (^C) does not want the device any more.
+void Keeper::watch_user() {
+  int fd = report_.abandoned_fd();
+  if (fd < 0) return;
+  user_ear_ = std::make_unique<Ear>(loop_, fd, [this] { attachment_.interrupt(); });
+  Result<void> started = user_ear_->start(0);
+  if (!started.ok()) log_.debug("", "{}", started.error().message());
+}
+
+void Keeper::take_signal() {
+  signalfd_siginfo info;
+  if (::read(signals_.get(), &info, sizeof(info)) != static_cast<ssize_t>(sizeof(info))) return;
+  if (!ready_) return attachment_.interrupt();
+  if (!calls_.enter()) return;
+  finish(detach({}), [this](Result<std::string> done) {
+    if (!done.ok()) log_.warning("", "still attached: {}", done.error().message());
+    calls_.leave();
+  });
+}
+
+Task<std::string> Keeper::detach(DetachOptions options) {
+  if (!ready_) co_await fail(attach_error(ExitCode::busy, "the device is not attached yet"));
+  std::string held = co_await attachment_.detach(options);
+  ready_ = false;
+  co_await attachment_.close();
+  kept_.leave();
+  co_return held;
+}
+
+void Keeper::write_state() {
+  Json json = to_json(attachment_.status());
+  json.set("boot_id", boot_id()).set("keeper_start_time", process_start_time(::getpid()));
+  Result<void> written = attachment_.folder().write_state(attachment_.index(), json.dump(2) + "\n");
+  if (!written.ok()) log_.warning("", "{}", written.error().message());
+}
+
+bool Keeper::knows(std::string_view method) const {
+  return method == "status" || method == "detach";
+}
+
+Task<Json> Keeper::call(const RpcCall& call) {
+  if (call.method == "detach") return call_detach(call);
+  if (!call.params.is_null() && !call.params.as_object()->empty()) {
+    return Task<Json>(Error(std::errc::argument_out_of_domain, "\"status\" takes no parameters"));
+  }
+  return Task<Json>(Result<Json>(to_json(attachment_.status())));
+}
+
+Task<Json> Keeper::call_detach(const RpcCall& call) {
+  DetachOptions options;
+  const Json::Object* params = call.params.as_object();
+  for (std::size_t i = 0; params != nullptr && i < params->size(); ++i) {
+    const Json::Member& member = (*params)[i];
+    std::optional<bool> value = member.value.as_bool();
+    if (member.name != "force" || !value) {
+      co_await fail(Error(std::errc::argument_out_of_domain,
+                          "\"detach\" takes \"force\", which is true or false"));
+    }
+    options.force = *value;
+  }
+  std::string held = co_await detach(options);
+  Json answer = Json::object();
+  answer.set("detached", true).set("held", held.empty() ? Json() : Json(held));
+  co_return answer;
+}
+
+}  // namespace nbdkit

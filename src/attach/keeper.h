@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Keeper: the process that holds one attached device from the first step to the last.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "async/gate.h"
+#include "async/runtime.h"
+#include "attach/attachment.h"
+#include "attach/control_server.h"
+#include "attach/keeper_log.h"
+#include "attach/options.h"
+#include "base/unique_fd.h"
+#include "netlink/exit_code.h"
+
+namespace nbdkit {
+
+// How the user hears of the device, or of why there is none.
+class KeeperReport {
+ public:
+  // `device` is the node.
+  virtual void ready(const std::string& device) = 0;
+  virtual void failed(const Error& error) = 0;
+  // Readable, or hung up, when nobody waits for the report any more; -1: somebody always does.
+  virtual int abandoned_fd() const { return -1; }
+
+ protected:
+  ~KeeperReport() = default;
+};
+
+// Made and run by one thread. No other thread may exist before: SIGTERM, SIGINT and
+// SIGHUP are taken over.
+class Keeper final : private ControlHandler {
+ public:
+  // What is passed outlives this.
+  Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report);
+  Keeper(const Keeper&) = delete;
+  Keeper& operator=(const Keeper&) = delete;
+  ~Keeper();
+
+  // Attaches, reports, and keeps the device until it is detached. The signals detach it too, but
+  // never one that is in use.
+  ExitCode run();
+
+ private:
+  class Ear;
+
+  Task<void> live();
+  Task<void> begin();
+  Task<std::string> detach(DetachOptions options);
+  Result<void> watch_signals();
+  void watch_user();
+  void take_signal();
+  void write_state();
+
+  bool knows(std::string_view method) const override;
+  Task<Json> call(const RpcCall& call) override;
+  Task<Json> call_detach(const RpcCall& call);
+
+  const AttachOptions& options_;
+  KeeperLog& log_;
+  KeeperReport& report_;
+  UniqueFd signals_;
+  Runtime runtime_;
+  Loop& loop_;
+  Attachment attachment_;
+  ControlServer control_;
+  Gate kept_;   // Left when the device is detached.
+  Gate calls_;  // Detaching because of a signal.
+  std::unique_ptr<Ear> signals_ear_;
+  std::unique_ptr<Ear> user_ear_;
+  bool ready_ = false;
+  ExitCode exit_ = ExitCode::ok;
+};
+
+}  // namespace nbdkit

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "attach/server_process.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "attach/server_command.h"
+#include "base/check.h"
+#include "netlink/exit_code.h"
+
+namespace nbdkit {
+namespace {
+
+constexpr Seconds kExplainMax{5};  // between losing its socket and its end
+
+Result<std::pair<UniqueFd, UniqueFd>> make_pair(int type) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) < 0) return os_error("socketpair");
+  return std::pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
+}
+
+Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) < 0) return os_error("pipe");
+  return std::pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
+}
+
+// The first numbers from 3 on that the plugin's parameters do not name.
+ServerDescriptors choose_numbers(const std::vector<int>& named) {
+  ServerDescriptors numbers;
+  for (int number = 3; numbers.kept_memory < 0; ++number) {
+    if (std::binary_search(named.begin(), named.end(), number)) continue;
+    (numbers.handoff < 0 ? numbers.handoff : numbers.kept_memory) = number;
+  }
+  return numbers;
+}
+
+Task<void> wait_for_process(Loop& loop, int pidfd, Milliseconds limit) {
+  co_await loop.blocking([pidfd, limit]() -> Result<void> {
+    pollfd poll{pidfd, POLLIN, 0};
+    ::poll(&poll, 1, static_cast<int>(limit.count()));
+    return {};
+  });
+}
+
+}  // namespace
+
+class ServerProcess::Ear final : public Watcher {
+ public:
+  Ear(Loop& loop, int fd, std::function<void()> told)
+      : loop_(loop), fd_(fd), told_(std::move(told)) {}
+  ~Ear() {
+    if (watching_) loop_.unwatch(fd_, *this);
+  }
+  Result<void> start() {
+    Result<void> started = loop_.watch(fd_, EPOLLIN, *this);
+    watching_ = started.ok();
+    return started;
+  }
+  void stop() {
+    if (std::exchange(watching_, false)) loop_.unwatch(fd_, *this);
+  }
+
+ private:
+  void ready(std::uint32_t) noexcept override { told_(); }
+
+  Loop& loop_;
+  int fd_;
+  std::function<void()> told_;
+  bool watching_ = false;
+};
+
+ServerProcess::ServerProcess(Loop& loop, KeeperLog& log) : loop_(loop), log_(log) {}
+
+ServerProcess::~ServerProcess() = default;
+
+Result<void> ServerProcess::start(const AttachOptions& options, int kept_memory,
+                                  std::function<void()> ended) {
+  auto handoff = make_pair(SOCK_SEQPACKET);
+  if (!handoff.ok()) return std::move(handoff).error();
+  auto words = make_pipe();
+  if (!words.ok()) return std::move(words).error();
+  std::vector<int> named = named_descriptors(options);
+  ServerDescriptors numbers = choose_numbers(named);
+
+  ProcessRequest request;
+  request.program = options.server;
+  request.arguments = server_arguments(options, numbers);
+  request.descriptors = {{words.value().second.get(), 2},
+                         {handoff.value().second.get(), numbers.handoff},
+                         {kept_memory, numbers.kept_memory}};
+  for (int number : named) request.descriptors.push_back({number, number});
+  request.io_flusher = true;
+  request.no_new_privileges = !options.user.empty();
+  Result<ChildProcess> child = ChildProcess::start(request);
+  if (!child.ok()) {
+    return attach_error(ExitCode::server_failed,
+                        fmt::format("the server cannot be started: {}", child.error().message()));
+  }
+  child_.emplace(std::move(child).value());
+  if (child_->io_flusher_error() != 0) {
+    log_.debug("", "{}; the server may wait for itself when memory is short",
+               os_error("PR_SET_IO_FLUSHER", child_->io_flusher_error()).message());
+  }
+  log_.debug("", "the server is process {}", child_->pid());
+
+  ended_ = std::move(ended);
+  words_ = std::move(words.value().first);
+  ::fcntl(words_.get(), F_SETFL, O_NONBLOCK);
+  words_ear_ = std::make_unique<Ear>(loop_, words_.get(), [this] { read_lines(); });
+  end_ear_ = std::make_unique<Ear>(loop_, child_->fd(), [this] { check_end(); });
+  NBDKIT_TRY(words_ear_->start());
+  NBDKIT_TRY(end_ear_->start());
+  handoff_ = std::make_unique<HandoffClient>(loop_, std::move(handoff.value().first));
+  return handoff_->start([this](Error error) {
+    if (!stopping_) log_.debug("", "the server's control socket: {}", error.message());
+  });
+}
+
+std::optional<std::int64_t> ServerProcess::pid() const {
+  if (!child_ || !end_.empty()) return {};
+  return child_->pid();
+}
+
+void ServerProcess::read_lines() {
+  std::array<char, 4096> buffer;
+  for (;;) {
+    ssize_t length = ::read(words_.get(), buffer.data(), buffer.size());
+    if (length < 0 && errno == EINTR) continue;
+    if (length == 0) words_ear_->stop();
+    if (length <= 0) return;
+    partial_.append(buffer.data(), static_cast<std::size_t>(length));
+    for (std::size_t end; (end = partial_.find('\n')) != std::string::npos;) {
+      take_line(partial_.substr(0, end));
+      partial_.erase(0, end + 1);
+    }
+    if (partial_.size() > kLineMax) take_line(std::exchange(partial_, {}));
+  }
+}
+
+void ServerProcess::take_line(std::string line) {
+  if (ready_ || log_.verbose()) log_.server_line(line);
+  if (ready_) return;
+  lines_.push_back(std::move(line));
+  if (lines_.size() > kLinesMax) lines_.pop_front();
+}
+
+void ServerProcess::is_ready() {
+  ready_ = true;
+  if (!log_.verbose()) {
+    for (const std::string& line : lines_) log_.server_line(line);
+  }
+  lines_.clear();
+}
+
+void ServerProcess::check_end() {
+  if (!end_.empty()) return;
+  std::optional<int> status = child_->ended();
+  if (!status) return;
+  end_ear_->stop();
+  read_lines();
+  if (!partial_.empty()) take_line(std::exchange(partial_, {}));
+  end_ = describe_exit(*status);
+  if (!stopping_ && ended_) ended_();
+}
+
+Task<void> ServerProcess::explain(Error error) {
+  bool gone = error.code == std::errc::connection_reset || error.code == std::errc::broken_pipe;
+  if (gone && end_.empty()) {
+    co_await wait_for_process(loop_, child_->fd(), kExplainMax);
+    check_end();
+  }
+  if (end_.empty()) {
+    // It lives, and has refused or not answered in time.
+    if (error.code == std::errc::timed_out) co_await fail(std::move(error));
+    co_await fail(attach_error(ExitCode::server_failed,
+                               fmt::format("the server refused: {}", error.message())));
+  }
+  auto last = std::find_if(lines_.rbegin(), lines_.rend(), [](const std::string& line) {
+    return line.find("error: ") != std::string::npos;
+  });
+  if (last == lines_.rend()) last = lines_.rbegin();
+  std::string words = last != lines_.rend() ? ": " + *last : std::string();
+  co_await fail(attach_error(ExitCode::server_failed,
+                             fmt::format("the server {} before it was ready{}", end_, words)));
+}
+
+Task<void> ServerProcess::stop(bool at_once) {
+  if (!child_) co_return;
+  stopping_ = true;
+  if (handoff_) handoff_->close();
+  if (!child_->ended() && !at_once) {
+    child_->signal(SIGTERM);
+    co_await wait_for_process(loop_, child_->fd(), kDrainMax);
+  }
+  if (!child_->ended()) {
+    log_.debug("", "the server does not end by itself: killed");
+    child_->signal(SIGKILL);
+    co_await wait_for_process(loop_, child_->fd(), kKillMax);
+  }
+  check_end();
+  end_ear_.reset();
+  words_ear_.reset();
+}
+
+}  // namespace nbdkit

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// ServerProcess: the server of one device: its process, what it says, and the socket over which it
+// is given connections.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "async/loop.h"
+#include "attach/child_process.h"
+#include "attach/keeper_log.h"
+#include "attach/options.h"
+#include "handoff/handoff_client.h"
+
+namespace nbdkit {
+
+// One loop's; its thread only. Started once.
+class ServerProcess {
+ public:
+  // Of what it says, until it is ready.
+  static constexpr std::size_t kLinesMax = 64;
+  static constexpr std::size_t kLineMax = 4096;
+  // How long it may take to end: its own drain (server/server.h), then what cannot be refused.
+  static constexpr Seconds kDrainMax{12};
+  static constexpr Seconds kKillMax{5};
+
+  ServerProcess(Loop& loop, KeeperLog& log);
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
+  ~ServerProcess();  // stop() has ended, or it was never started.
+
+  // `kept_memory` is lent. `ended` is called once, on the loop, when the process ends by itself.
+  Result<void> start(const AttachOptions& options, int kept_memory, std::function<void()> ended);
+
+  HandoffClient& handoff() { return *handoff_; }
+  std::optional<std::int64_t> pid() const;  // while it runs
+  // How it ended by itself: "was killed by signal 9 (Killed)".
+  const std::string& end() const { return end_; }
+
+  // What its lines were kept for: from now on they go to the log at once. Those that it has said
+  // already go there too.
+  void is_ready();
+
+  // Ends with the Error that tells why it could not be asked, in its own words if it has ended.
+  // Waits for that, a moment.
+  Task<void> explain(Error error);
+
+  // Ends it: what is under way is finished, unless `at_once`. Ends when the process is gone.
+  Task<void> stop(bool at_once);
+
+ private:
+  class Ear;  // A Watcher that calls a function.
+
+  void read_lines();
+  void take_line(std::string line);
+  void check_end();
+  void unwatch();
+
+  Loop& loop_;
+  KeeperLog& log_;
+  std::optional<ChildProcess> child_;
+  std::unique_ptr<HandoffClient> handoff_;
+  std::function<void()> ended_;
+  std::string end_;
+  UniqueFd words_;  // its stderr
+  std::string partial_;
+  std::deque<std::string> lines_;
+  bool ready_ = false;
+  bool stopping_ = false;
+  std::unique_ptr<Ear> words_ear_;
+  std::unique_ptr<Ear> end_ear_;
+};
+
+}  // namespace nbdkit

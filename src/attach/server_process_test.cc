@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "attach/server_process.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "netlink/exit_code.h"
+
+namespace nbdkit {
+namespace {
+
+// Servers that are shell scripts: none speaks the handoff protocol.
+struct ServerProcessTest : testing::Test {
+  ServerProcessTest() : loop(workers), server(loop, log) {
+    std::string pattern = (std::filesystem::temp_directory_path() / "server.XXXXXX").string();
+    folder = ::mkdtemp(pattern.data());
+    memory.reset(::memfd_create("kept", MFD_CLOEXEC));
+    options.plugin = {"memory", "1M"};
+  }
+  ~ServerProcessTest() override { std::filesystem::remove_all(folder); }
+
+  template <typename T>
+  Result<T> run(Task<T> task) {
+    std::optional<Result<T>> result;
+    finish(std::move(task), [&](Result<T> r) {
+      result.emplace(std::move(r));
+      loop.stop();
+    });
+    loop.run();
+    return std::move(*result);
+  }
+  void start(const std::string& script) {
+    options.server = (folder / "server").string();
+    std::ofstream(options.server) << "#!/bin/sh\n" << script << "\n";
+    ::chmod(options.server.c_str(), 0700);
+    ASSERT_TRUE(server.start(options, memory.get(), [this] { ++ended; }).ok());
+  }
+  Task<void> ask() {
+    HandoffQuery query;
+    Result<HandoffExport> info = co_await server.handoff().query(query, Seconds(1)).as_result();
+    NBDKIT_CHECK(!info.ok());
+    co_await server.explain(std::move(info).error());
+  }
+  Error why_not() { return std::move(run(ask())).error(); }
+
+  WorkerPool workers;
+  Loop loop;
+  KeeperLog log{false};
+  std::filesystem::path folder;
+  UniqueFd memory;
+  AttachOptions options;
+  ServerProcess server;
+  int ended = 0;
+};
+
+TEST_F(ServerProcessTest, AFailedStartIsToldInTheServersWords) {
+  start(
+      "echo nbdkit: warning: odd >&2; echo nbdkit: error: no such disk >&2; echo bye >&2; exit 1");
+  Error error = why_not();
+  EXPECT_EQ(exit_code_of(error), ExitCode::server_failed);
+  EXPECT_EQ(error.message(),
+            "the server exited with status 1 before it was ready: nbdkit: error: no such disk");
+  EXPECT_EQ(ended, 1);
+  EXPECT_FALSE(server.pid());
+  EXPECT_TRUE(run(server.stop(false)).ok());
+}
+
+TEST_F(ServerProcessTest, AServerThatSaysNothingTimesOut) {
+  start("exec sleep 1000");
+  EXPECT_EQ(exit_code_of(why_not()), ExitCode::timeout);
+  EXPECT_TRUE(server.pid());
+  EXPECT_TRUE(run(server.stop(false)).ok());
+  EXPECT_FALSE(server.pid());
+  EXPECT_EQ(ended, 0);
+}
+
+TEST_F(ServerProcessTest, OneThatDoesNotEndIsKilled) {
+  start("trap '' TERM; echo trapped >&2; while :; do sleep 1000; done");
+  EXPECT_TRUE(run(server.stop(true)).ok());
+  EXPECT_EQ(server.end(), "was killed by signal 9 (Killed)");
+}
+
+TEST_F(ServerProcessTest, TheEndIsNoticed) {
+  start("read line </dev/null; exit 0");
+  while (ended == 0) {
+    auto turn = [this]() -> Result<void> { return {}; };
+    ASSERT_TRUE(run(loop.blocking(turn)).ok());
+  }
+  EXPECT_EQ(server.end(), "exited with status 0");
+  EXPECT_TRUE(run(server.stop(false)).ok());
+}
+
+TEST_F(ServerProcessTest, NamedDescriptorsArriveBesideOurs) {
+  UniqueFd file(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
+  options.plugin = {"file", "fd=" + std::to_string(file.get())};
+  std::string number = std::to_string(file.get());
+  start("readlink /proc/$$/fd/" + number + " >" + (folder / "link").string() +
+        "; ls /proc/$$/fd | wc -l >" + (folder / "count").string() + "; exit 1");
+  why_not();
+  std::string link, count;
+  std::getline(std::ifstream(folder / "link"), link);
+  std::getline(std::ifstream(folder / "count"), count);
+  EXPECT_EQ(link, "/dev/zero");
+  EXPECT_EQ(count, "7");  // three standard ones, ours, the file, and the script itself
+  EXPECT_TRUE(run(server.stop(false)).ok());
+}
+
+TEST_F(ServerProcessTest, AMissingProgramIsNamed) {
+  options.server = "/nonexistent/nbdkit";
+  Result<void> started = server.start(options, memory.get(), [] {});
+  ASSERT_FALSE(started.ok());
+  EXPECT_EQ(exit_code_of(started.error()), ExitCode::server_failed);
+  EXPECT_EQ(started.error().message(),
+            "the server cannot be started: /nonexistent/nbdkit: No such file or directory");
+}
+
+}  // namespace
+}  // namespace nbdkit
