@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// nbdkit-attach: one command from a plugin to a block device.
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "attach/keeper.h"
+#include "attach/listing.h"
+#include "attach/server_command.h"
+#include "main/attach_detach.h"
+#include "main/attach_options.h"
+#include "main/attach_report.h"
+
+namespace nbdkit {
+namespace {
+
+int to_status(ExitCode code) { return static_cast<int>(code); }
+
+int fail_with(const Error& error) {
+  print_error(error);
+  return to_status(exit_code_of(error));
+}
+
+// What the caller left open by accident must not stay open for as long as the device lives, and
+// must not look like a user of the device that is to be detached.
+void close_strangers(const std::vector<int>& named_ones) {
+  unsigned next = 3;
+  for (int number : named_ones) {
+    unsigned named = static_cast<unsigned>(number);
+    if (named > next) ::close_range(next, named - 1, 0);
+    next = named + 1;
+  }
+  ::close_range(next, ~0u, 0);
+}
+
+// The keeper's command line is there for everybody to see, for as long as the device lives.
+void hide_secrets(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    std::string_view argument = argv[i];
+    std::string_view secret = secret_in(argument);
+    if (secret.empty()) continue;
+    char* begin = argv[i] + (secret.data() - argument.data());
+    std::fill_n(begin, secret.size(), '*');
+  }
+}
+
+// Without the terminal, and with nothing that it prints on stdout: the command does that.
+void leave_session() {
+  ::setsid();
+  UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null) return;
+  ::dup2(null.get(), STDIN_FILENO);
+  ::dup2(null.get(), STDOUT_FILENO);
+}
+
+int attach(const AttachOptions& options, int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);
+  KeeperLog log(options.verbose);
+  if (options.foreground) {
+    hide_secrets(argc, argv);
+    ForegroundReport report;
+    return to_status(Keeper(options, log, report).run());
+  }
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) < 0) return fail_with(os_error("pipe"));
+  UniqueFd in(ends[0]);
+  UniqueFd out(ends[1]);
+  pid_t pid = ::fork();
+  if (pid < 0) return fail_with(os_error("fork"));
+  if (pid > 0) {
+    out.reset();
+    return to_status(pass_report_on(std::move(in)));
+  }
+  in.reset();
+  hide_secrets(argc, argv);
+  leave_session();
+  BackgroundReport report(log, std::move(out));
+  return to_status(Keeper(options, log, report).run());
+}
+
+int show_status(std::uint32_t index, bool json) {
+  Result<AttachmentStatus> status = find_attachment(Sysfs(), index);
+  if (!status.ok()) return fail_with(status.error());
+  fmt::print("{}", json ? to_json(status.value()).dump(2) + "\n" : describe(status.value()));
+  return 0;
+}
+
+int show_list(bool json) {
+  std::vector<AttachmentStatus> list = list_attachments(Sysfs());
+  if (!json) {
+    fmt::print("{}", describe_list(list));
+    return 0;
+  }
+  Json array = Json::array();
+  for (const AttachmentStatus& status : list) array.push(to_json(status));
+  fmt::print("{}\n", array.dump(2));
+  return 0;
+}
+
+int run(int argc, char** argv) {
+  Result<AttachCommand> parsed = parse_attach_command(argc, argv);
+  if (!parsed.ok()) return fail_with(parsed.error());
+  const AttachCommand& command = parsed.value();
+  close_strangers(named_descriptors(command.attach));
+  switch (command.action) {
+    case AttachCommand::Action::attach:
+      return attach(command.attach, argc, argv);
+    case AttachCommand::Action::detach: {
+      Result<void> done = detach_by_command(command.index, command.detach);
+      return done.ok() ? 0 : fail_with(done.error());
+    }
+    case AttachCommand::Action::status:
+      return show_status(command.index, command.json);
+    case AttachCommand::Action::list:
+      return show_list(command.json);
+    case AttachCommand::Action::print:
+      fmt::print("{}", command.text);
+      return 0;
+  }
+  return to_status(ExitCode::failure);
+}
+
+}  // namespace
+}  // namespace nbdkit
+
+int main(int argc, char** argv) { return nbdkit::run(argc, argv); }

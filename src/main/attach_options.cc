@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: BSD-3-Clause
+#include "main/attach_options.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <filesystem>
+#include <limits>
+#include <string_view>
+
+#include "base/parse.h"
+#include "netlink/exit_code.h"
+#include "netlink/sysfs.h"
+
+namespace nbdkit {
+namespace {
+
+constexpr auto kDescription =
+    "Makes any nbdkit plugin a block device of this machine.\n\n"
+    "  nbdkit-attach /dev/nbdN|- [options] PLUGIN [key=value...]\n"
+    "  nbdkit-attach --detach [--force] /dev/nbdN\n"
+    "  nbdkit-attach --status [--json] /dev/nbdN\n"
+    "  nbdkit-attach --list [--json]\n\n"
+    "PLUGIN and all that follows are the server's, as in nbdkit(1). - picks a free device, whose\n"
+    "name is printed.";
+
+// As the user wrote it, before anything is understood.
+struct RawOptions {
+  bool detach = false;
+  bool list = false;
+  bool status = false;
+  bool version = false;
+  bool json = false;
+  bool force = false;
+  std::string device;
+  std::string connections = "1";
+  std::string timeout = "0";
+  std::string recheck;
+  std::string dead_timeout = "60";
+  AttachOptions attach;
+};
+
+Error usage(std::string why) { return attach_error(ExitCode::usage, std::move(why)); }
+
+void declare(CLI::App& app, RawOptions& raw) {
+  AttachOptions& attach = raw.attach;
+  app.add_option("device", raw.device, "/dev/nbdN, or - for a free one");
+  app.add_flag("--detach", raw.detach, "free the device when nothing uses it");
+  app.add_flag("--force", raw.force, "with --detach: also when it is in use; data is lost");
+  app.add_flag("--list", raw.list, "show every attached device");
+  app.add_flag("--status", raw.status, "show one attached device");
+  app.add_flag("--json", raw.json, "with --list and --status: for programs");
+  app.add_flag("--version", raw.version, "print the version");
+  app.add_flag("-r,--read-only,--readonly", attach.read_only, "the device cannot be written to");
+  app.add_flag("-v,--verbose", attach.verbose, "tell every step on stderr");
+  app.add_flag("-f,--foreground", attach.foreground, "stay; ^C detaches when nothing uses it");
+  app.add_option("--connections", raw.connections, "sockets between kernel and server (1)");
+  app.add_option("-e,--export", attach.export_name, "the export of the plugin to attach");
+  app.add_option("--timeout", raw.timeout,
+                 "kill a socket whose request is older; 0 (default): never");
+  app.add_option("--recheck", raw.recheck,
+                 "how often the driver looks for a new server (1s; 30s with several connections)");
+  app.add_option("--dead-timeout", raw.dead_timeout,
+                 "how long requests wait when there is no server (60s)");
+  app.add_option("--filter", attach.filters, "a filter before the plugin; the first is outermost")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--server-option", attach.server_options, "an option for nbdkit, as it is")
+      ->take_all()
+      ->allow_extra_args(false);
+  app.add_option("--server", attach.server, "the server's program (nbdkit beside this one)");
+  app.add_option("-u,--user", attach.user, "the server runs as this user");
+  app.add_option("-g,--group", attach.group, "the server runs as this group");
+}
+
+// Whole seconds for the driver: never less than what was asked for.
+Result<Seconds> parse_seconds(std::string_view option, const std::string& text) {
+  Result<Nanoseconds> delay = parse_delay(text);
+  if (!delay.ok()) return usage(fmt::format("{}: {}", option, delay.error().message()));
+  return std::chrono::ceil<Seconds>(delay.value());
+}
+
+Result<void> understand_times(const RawOptions& raw, AttachOptions& attach) {
+  Result<Seconds> timeout = parse_seconds("--timeout", raw.timeout);
+  if (!timeout.ok()) return std::move(timeout).error();
+  attach.request_timeout = timeout.value();
+  Result<Seconds> dead = parse_seconds("--dead-timeout", raw.dead_timeout);
+  if (!dead.ok()) return std::move(dead).error();
+  attach.dead_timeout = dead.value();
+  if (raw.recheck.empty()) return {};
+  if (attach.request_timeout > Seconds(0)) {
+    return usage("--recheck and --timeout exclude each other: the driver has one timer for both");
+  }
+  Result<Nanoseconds> recheck = parse_delay(raw.recheck);
+  if (!recheck.ok()) return usage(fmt::format("--recheck: {}", recheck.error().message()));
+  constexpr Milliseconds kRecheckMin{10};
+  constexpr Milliseconds kRecheckMax = Seconds(86'400);
+  attach.recheck = std::chrono::ceil<Milliseconds>(recheck.value());
+  if (*attach.recheck < kRecheckMin || *attach.recheck > kRecheckMax) {
+    return usage(fmt::format("--recheck={}: must be from 10ms to 86400s", raw.recheck));
+  }
+  return {};
+}
+
+Result<void> understand_numbers(const RawOptions& raw, AttachOptions& attach) {
+  auto connections = parse_unsigned(raw.connections, AttachOptions::kConnectionsMax);
+  if (!connections.ok() || connections.value() == 0) {
+    return usage(fmt::format("--connections={}: must be from 1 to {}", raw.connections,
+                             AttachOptions::kConnectionsMax));
+  }
+  attach.connections = static_cast<unsigned>(connections.value());
+  return understand_times(raw, attach);
+}
+
+Result<std::string> find_server(const std::string& given) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (given.empty()) {
+    fs::path self = fs::read_symlink("/proc/self/exe", error);
+    if (error) return usage("/proc/self/exe: " + error.message());
+    return (self.parent_path() / "nbdkit").string();
+  }
+  // Somebody else's program of that name must not be run as root: PATH is not searched.
+  if (given.find('/') == std::string::npos) {
+    return usage(fmt::format("--server={0}: must be a path, such as ./{0}", given));
+  }
+  fs::path path = fs::absolute(given, error);
+  if (error) return usage(fmt::format("--server={}: {}", given, error.message()));
+  return path.string();
+}
+
+Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
+                               AttachCommand& command) {
+  if (raw.force || raw.json) {
+    return usage(raw.force ? "--force goes with --detach" : "--json goes with --list or --status");
+  }
+  if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
+  if (rest.empty()) return usage("which plugin? (nbdkit-attach /dev/nbdN PLUGIN key=value...)");
+  if (rest.front().size() > 1 && rest.front().starts_with('-')) {
+    return usage(
+        fmt::format("unknown option {0}; for nbdkit's own: --server-option={0}", rest.front()));
+  }
+  command.attach = std::move(raw.attach);
+  command.attach.plugin = std::move(rest);
+  if (raw.device != "-") command.attach.index = command.index;
+  Result<std::string> server = find_server(command.attach.server);
+  if (!server.ok()) return std::move(server).error();
+  command.attach.server = std::move(server).value();
+  return understand_numbers(raw, command.attach);
+}
+
+Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest) {
+  AttachCommand command;
+  if (raw.version) {
+    command.action = AttachCommand::Action::print;
+    command.text = "nbdkit-attach " NBDKIT_VERSION "\n";
+    return command;
+  }
+  if (raw.detach + raw.list + raw.status > 1) {
+    return usage("--detach, --list and --status exclude each other");
+  }
+  command.json = raw.json;
+  command.detach.force = raw.force;
+  if (raw.list) {
+    command.action = AttachCommand::Action::list;
+    if (!raw.device.empty()) return usage("--list takes no device (--status does)");
+    return command;
+  }
+  if (raw.device.empty()) return usage("which device? (/dev/nbdN, or - for a free one)");
+  bool attaching = !raw.detach && !raw.status;
+  if (!attaching || raw.device != "-") {
+    Result<std::uint32_t> index = parse_device_name(raw.device);
+    if (!index.ok()) return usage(std::string(index.error().message()));
+    command.index = index.value();
+  }
+  if (attaching) {
+    NBDKIT_TRY(understand_attach(raw, std::move(rest), command));
+    return command;
+  }
+  command.action = raw.detach ? AttachCommand::Action::detach : AttachCommand::Action::status;
+  if (!rest.empty()) return usage(fmt::format("too many arguments: {}", rest.front()));
+  return command;
+}
+
+}  // namespace
+
+Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
+  RawOptions raw;
+  CLI::App app{kDescription, "nbdkit-attach"};
+  app.set_help_flag("--help", "print this");
+  // All from the plugin on is not ours.
+  app.prefix_command();
+  declare(app, raw);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    AttachCommand command;
+    command.action = AttachCommand::Action::print;
+    command.text = app.help();
+    return command;
+  } catch (const CLI::ParseError& error) {
+    return usage(error.what());
+  }
+  return understand(raw, app.remaining());
+}
+
+}  // namespace nbdkit

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The command line of nbdkit-attach: its own options, and the server's, which it does not touch.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "attach/options.h"
+#include "base/result.h"
+
+namespace nbdkit {
+
+struct AttachCommand {
+  enum class Action { attach, detach, list, status, print };
+
+  Action action = Action::attach;
+  std::string text;         // print: the help or the version
+  AttachOptions attach;     // attach
+  std::uint32_t index = 0;  // detach, status
+  DetachOptions detach;     // detach
+  bool json = false;        // list, status
+};
+
+// Errors have the exit code usage (netlink/exit_code.h).
+Result<AttachCommand> parse_attach_command(int argc, char* const* argv);
+
+}  // namespace nbdkit
