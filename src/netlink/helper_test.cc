@@ -101,6 +101,7 @@ TEST_F(HelperTest, ALateCallIsGivenUpAndItsResultGoesToTheOther) {
   EXPECT_FALSE(stuck->ended);
   stuck->go.set_value();
   EXPECT_EQ(late.get_future().get(), 7);
+  EXPECT_TRUE(close(Seconds(10)));  // The thread may still stand in `late`.
 }
 
 TEST_F(HelperTest, ACallInTimeDoesNotGoToTheOther) {
