@@ -165,6 +165,7 @@ TEST(RangeLockThreads, ExcludeEachOtherBetweenLoops) {
   std::unique_lock guard(mutex);
   changed.wait(guard, [&] { return left == 0; });
   for (Loop* loop : used) loops.release(*loop);
+  workers.stop();
   long expected = 0;
   for (auto& job : jobs) expected += job->sum_;
   EXPECT_EQ(counters[0] + counters[1] + counters[2] + counters[3], expected);

@@ -172,27 +172,31 @@ TEST(TaskDeathTest, DestroyingAnUnfinishedTaskIsABug) {
 // be seen here and not in a request.
 class Counted {
  public:
-  explicit Counted(int value) : value_(std::make_unique<int>(value)) { ++alive; }
-  Counted(Counted&& other) noexcept : value_(std::move(other.value_)) { ++alive; }
+  Counted(int value, int& alive) : alive_(&alive), value_(std::make_unique<int>(value)) {
+    ++*alive_;
+  }
+  Counted(Counted&& other) noexcept : alive_(other.alive_), value_(std::move(other.value_)) {
+    ++*alive_;
+  }
   Counted& operator=(Counted&&) = default;
-  ~Counted() { --alive; }
+  ~Counted() { --*alive_; }
   int value() const { return value_ ? *value_ : -1; }
-  static inline int alive = 0;
 
  private:
+  int* alive_;
   std::unique_ptr<int> value_;
 };
 
 class TaskIdioms : public testing::TestWithParam<bool> {
  public:
-  ~TaskIdioms() override { EXPECT_EQ(Counted::alive, 0); }
+  ~TaskIdioms() override { EXPECT_EQ(alive, 0); }
 
   Task<void> maybe_wait() {
     if (GetParam()) co_await loop.sleep(Milliseconds(1), gate);
   }
   Task<Counted> make(int value) {
     co_await maybe_wait();
-    co_return Counted(value);
+    co_return Counted(value, alive);
   }
   Task<int> take(Counted counted) {
     co_await maybe_wait();
@@ -210,10 +214,10 @@ class TaskIdioms : public testing::TestWithParam<bool> {
     int sum = 0;
     Counted one = co_await make(1);
     sum += one.value();
-    Counted two(2);
+    Counted two(2, alive);
     int taken = co_await take(std::move(two));
     sum += taken;
-    int from_temporary = co_await take(Counted(4));
+    int from_temporary = co_await take(Counted(4, alive));
     sum += from_temporary;
     Result<Counted> three = co_await make(8).as_result();
     if (three.ok()) sum += three.value().value();
@@ -231,6 +235,7 @@ class TaskIdioms : public testing::TestWithParam<bool> {
     co_return sum + forwarded;
   }
 
+  int alive = 0;
   TestLoop loop;
   Gate gate{loop};
 };
