@@ -22,6 +22,7 @@ bool Backlog::Waiter::await_suspend(std::coroutine_handle<> waiter) noexcept {
   waiter_ = waiter;
   until_ = backlog_.put_ - backlog_.left_max_;
   backlog_.waiters_.push_back(this);
+  loop_.work_began();
   return true;
 }
 

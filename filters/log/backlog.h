@@ -47,7 +47,10 @@ class Backlog {
     bool await_ready() const noexcept { return false; }
     bool await_suspend(std::coroutine_handle<> waiter) noexcept;
     void await_resume() const noexcept {}
-    void run() noexcept override { waiter_.resume(); }
+    void run() noexcept override {
+      loop_.work_ended();
+      waiter_.resume();
+    }
 
    private:
     friend class Backlog;
