@@ -36,8 +36,7 @@ class Keeper::Ear final : public Watcher {
 };
 
 Keeper::Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report)
-    : options_(options),
-      log_(log),
+    : log_(log),
       report_(report),
       loop_(runtime_.main_loop()),
       attachment_(loop_, log, options, [this] { write_state(); }),

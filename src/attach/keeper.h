@@ -58,7 +58,6 @@ class Keeper final : private ControlHandler {
   Task<Json> call(const RpcCall& call) override;
   Task<Json> call_detach(const RpcCall& call);
 
-  const AttachOptions& options_;
   KeeperLog& log_;
   KeeperReport& report_;
   UniqueFd signals_;

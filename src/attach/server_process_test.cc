@@ -89,7 +89,7 @@ TEST_F(ServerProcessTest, OneThatDoesNotEndIsKilled) {
 TEST_F(ServerProcessTest, TheEndIsNoticed) {
   start("read line </dev/null; exit 0");
   while (ended == 0) {
-    auto turn = [this]() -> Result<void> { return {}; };
+    auto turn = []() -> Result<void> { return {}; };
     ASSERT_TRUE(run(loop.blocking(turn)).ok());
   }
   EXPECT_EQ(server.end(), "exited with status 0");
