@@ -3,6 +3,8 @@
 
 #include <sys/eventfd.h>
 
+#include <thread>
+
 #include "base/check.h"
 
 namespace nbdkit {
@@ -11,7 +13,14 @@ Inbox::Inbox() : wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   NBDKIT_CHECK(wake_);  // Only out of descriptors at start-up, where nothing can be served anyway.
 }
 
+// The loop may do a job, and with that its last one, before the thread that brought it has left
+// push().
+Inbox::~Inbox() {
+  while (pushing_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+}
+
 void Inbox::push(Job& job) {
+  pushing_.fetch_add(1, std::memory_order_relaxed);
   // Sequentially consistent, as is everything in prepare_to_sleep(): either the loop sees this job
   // before it sleeps, or we see that it sleeps.
   Job* top = newest_.load();
@@ -19,6 +28,7 @@ void Inbox::push(Job& job) {
     job.next = top;
   } while (!newest_.compare_exchange_weak(top, &job));
   if (sleeping_.load() && sleeping_.exchange(false)) wake();
+  pushing_.fetch_sub(1, std::memory_order_release);
 }
 
 bool Inbox::prepare_to_sleep() {

@@ -13,6 +13,9 @@ namespace nbdkit {
 class Inbox {
  public:
   Inbox();
+  Inbox(const Inbox&) = delete;
+  Inbox& operator=(const Inbox&) = delete;
+  ~Inbox();
 
   // To be watched edge-triggered: every write is an edge, and nobody ever reads it.
   int wake_fd() const { return wake_.get(); }
@@ -33,6 +36,7 @@ class Inbox {
   UniqueFd wake_;
   std::atomic<Job*> newest_{nullptr};
   std::atomic<bool> sleeping_{false};
+  std::atomic<int> pushing_{0};  // Threads that are inside push().
 };
 
 }  // namespace nbdkit
