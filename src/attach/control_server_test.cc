@@ -10,16 +10,16 @@
 #include <filesystem>
 #include <thread>
 
+#include "async/runtime.h"
 #include "attach/control_client.h"
 #include "netlink/exit_code.h"
-#include "support/test_loop.h"
 
 namespace nbdkit {
 namespace {
 
 // The keeper's side runs on the test's thread, clients on another one.
 struct ControlServerTest : testing::Test, ControlHandler {
-  ControlServerTest() : loop(workers), server(loop, *this), life(loop) {
+  ControlServerTest() : loop(runtime.main_loop()), server(loop, *this), life(loop) {
     std::string pattern = (std::filesystem::temp_directory_path() / "ctl.XXXXXX").string();
     folder = ::mkdtemp(pattern.data());
     path = folder / "nbd0.sock";
@@ -71,8 +71,8 @@ struct ControlServerTest : testing::Test, ControlHandler {
     return line;
   }
 
-  WorkerPool workers;
-  Loop loop;
+  Runtime runtime;
+  Loop& loop;
   ControlServer server;
   Gate life;
   std::filesystem::path folder, path;

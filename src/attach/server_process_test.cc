@@ -11,13 +11,14 @@
 #include <fstream>
 
 #include "netlink/exit_code.h"
+#include "support/real_loop.h"
 
 namespace nbdkit {
 namespace {
 
 // Servers that are shell scripts: none speaks the handoff protocol.
 struct ServerProcessTest : testing::Test {
-  ServerProcessTest() : loop(workers), server(loop, log) {
+  ServerProcessTest() : server(loop, log) {
     std::string pattern = (std::filesystem::temp_directory_path() / "server.XXXXXX").string();
     folder = ::mkdtemp(pattern.data());
     memory.reset(::memfd_create("kept", MFD_CLOEXEC));
@@ -25,16 +26,6 @@ struct ServerProcessTest : testing::Test {
   }
   ~ServerProcessTest() override { std::filesystem::remove_all(folder); }
 
-  template <typename T>
-  Result<T> run(Task<T> task) {
-    std::optional<Result<T>> result;
-    finish(std::move(task), [&](Result<T> r) {
-      result.emplace(std::move(r));
-      loop.stop();
-    });
-    loop.run();
-    return std::move(*result);
-  }
   void start(const std::string& script) {
     options.server = (folder / "server").string();
     std::ofstream(options.server) << "#!/bin/sh\n" << script << "\n";
@@ -47,10 +38,14 @@ struct ServerProcessTest : testing::Test {
     NBDKIT_CHECK(!info.ok());
     co_await server.explain(std::move(info).error());
   }
-  Error why_not() { return std::move(run(ask())).error(); }
+  Error why_not() {
+    return std::move(loop.run([this] { return ask(); })).error();
+  }
+  bool stop(bool at_once) {
+    return loop.run([=, this] { return server.stop(at_once); }).ok();
+  }
 
-  WorkerPool workers;
-  Loop loop;
+  RealLoop loop;
   KeeperLog log{false};
   std::filesystem::path folder;
   UniqueFd memory;
@@ -68,32 +63,32 @@ TEST_F(ServerProcessTest, AFailedStartIsToldInTheServersWords) {
             "the server exited with status 1 before it was ready: nbdkit: error: no such disk");
   EXPECT_EQ(ended, 1);
   EXPECT_FALSE(server.pid());
-  EXPECT_TRUE(run(server.stop(false)).ok());
+  EXPECT_TRUE(stop(false));
 }
 
 TEST_F(ServerProcessTest, AServerThatSaysNothingTimesOut) {
   start("exec sleep 1000");
   EXPECT_EQ(exit_code_of(why_not()), ExitCode::timeout);
   EXPECT_TRUE(server.pid());
-  EXPECT_TRUE(run(server.stop(false)).ok());
+  EXPECT_TRUE(stop(false));
   EXPECT_FALSE(server.pid());
   EXPECT_EQ(ended, 0);
 }
 
 TEST_F(ServerProcessTest, OneThatDoesNotEndIsKilled) {
   start("trap '' TERM; echo trapped >&2; while :; do sleep 1000; done");
-  EXPECT_TRUE(run(server.stop(true)).ok());
+  EXPECT_TRUE(stop(true));
   EXPECT_EQ(server.end(), "was killed by signal 9 (Killed)");
 }
 
 TEST_F(ServerProcessTest, TheEndIsNoticed) {
   start("read line </dev/null; exit 0");
   while (ended == 0) {
-    auto turn = []() -> Result<void> { return {}; };
-    ASSERT_TRUE(run(loop.blocking(turn)).ok());
+    // A turn of the loop.
+    ASSERT_TRUE(loop.run([] { return Task<void>(Result<void>()); }).ok());
   }
   EXPECT_EQ(server.end(), "exited with status 0");
-  EXPECT_TRUE(run(server.stop(false)).ok());
+  EXPECT_TRUE(stop(false));
 }
 
 TEST_F(ServerProcessTest, NamedDescriptorsArriveBesideOurs) {
@@ -108,7 +103,7 @@ TEST_F(ServerProcessTest, NamedDescriptorsArriveBesideOurs) {
   std::getline(std::ifstream(folder / "count"), count);
   EXPECT_EQ(link, "/dev/zero");
   EXPECT_EQ(count, "7");  // three standard ones, ours, the file, and the script itself
-  EXPECT_TRUE(run(server.stop(false)).ok());
+  EXPECT_TRUE(stop(false));
 }
 
 TEST_F(ServerProcessTest, AMissingProgramIsNamed) {
