@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include <initializer_list>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "netlink/exit_code.h"
 
@@ -13,14 +15,14 @@ namespace {
 using Words = std::vector<std::string>;
 using Action = AttachCommand::Action;
 
-Result<AttachCommand> parse(std::initializer_list<const char*> arguments) {
+Result<AttachCommand> parse(const std::vector<const char*>& arguments) {
   std::vector<char*> argv{const_cast<char*>("nbdkit-attach")};
   for (const char* argument : arguments) argv.push_back(const_cast<char*>(argument));
   argv.push_back(nullptr);
   return parse_attach_command(static_cast<int>(argv.size()) - 1, argv.data());
 }
 
-std::string refusal(std::initializer_list<const char*> arguments) {
+std::string refusal(const std::vector<const char*>& arguments) {
   Result<AttachCommand> command = parse(arguments);
   if (command.ok()) return "accepted";
   EXPECT_EQ(exit_code_of(command.error()), ExitCode::usage);
@@ -91,7 +93,7 @@ TEST(AttachOptionsTest, OtherActions) {
 }
 
 TEST(AttachOptionsTest, WhatMakesNoSenseIsRefused) {
-  const std::initializer_list<std::pair<std::initializer_list<const char*>, const char*>> kCases{
+  const std::vector<std::pair<std::vector<const char*>, const char*>> kCases{
       {{}, "which device"},
       {{"/dev/nbd0"}, "which plugin"},
       {{"/dev/sda", "memory", "1M"}, "/dev/sda"},
