@@ -2,6 +2,8 @@
 #include "server/server.h"
 
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -210,6 +212,24 @@ TEST_F(ServerTest, ManyRequestsAtOnceAreAllAnswered) {
     seen[answer.cookie] = true;
   }
   writer.join();
+}
+
+// Requests go on arriving one by one while the replies fill the socket and wait there.
+TEST_F(ServerTest, RequestsThatArriveWhileRepliesWaitAreAllAnswered) {
+  WireClient client = server.connect();
+  client.go();
+  constexpr unsigned kCount = 100;
+  constexpr std::uint32_t kLength = 256 * 1024;
+  for (unsigned i = 0; i < kCount; ++i) {
+    client.request(Command::read, i, i * 16, kLength);
+    // Each in a receive of its own, as long as the server receives at all.
+    int unread = 1;
+    auto until = std::chrono::steady_clock::now() + Milliseconds(2);
+    while (unread > 0 && std::chrono::steady_clock::now() < until) {
+      ASSERT_EQ(::ioctl(client.fd(), SIOCOUTQ, &unread), 0);
+    }
+  }
+  for (unsigned i = 0; i < kCount; ++i) EXPECT_EQ(client.answer(kLength).cookie, i);
 }
 
 TEST_F(ServerTest, RequestsThatWaitAreAnsweredInTheEnd) {

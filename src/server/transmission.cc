@@ -117,8 +117,10 @@ void Transmission::ready(std::uint32_t epoll_events) noexcept {
 
 void Transmission::update_watch() {
   if (dead_) return;
-  bool reads = state_ == State::serving ? leftover().empty()
-                                        : state_ == State::draining && (partial_ || skip_ > 0);
+  // A payload that has begun is taken in any case: its client may not read before it is sent.
+  bool in_payload = partial_ || skip_ > 0;
+  bool may_serve = state_ == State::serving && leftover().empty() && !send_blocked_;
+  bool reads = may_serve || (in_payload && state_ != State::ending && leftover().empty());
   std::uint32_t wanted = (reads ? EPOLLIN : 0u) | (send_blocked_ ? EPOLLOUT : 0u);
   if (wanted == watched_) return;
   watched_ = wanted;
@@ -143,6 +145,7 @@ void Transmission::flush() {
 
 // One receive a turn: of what has arrived meanwhile the next turn takes care, after the others.
 void Transmission::receive() {
+  NBDKIT_CHECK(leftover().empty());
   std::span<std::byte> scratch = context_.loop().scratch();
   std::array<iovec, 2> into;
   std::size_t count = 0;
@@ -177,6 +180,7 @@ void Transmission::receive() {
   if (stash_size_ > 0) std::memcpy(bytes, stash_.data(), stash_size_);
   size += std::exchange(stash_size_, 0);
   keep(consume({bytes, size}));
+  if (!leftover().empty()) mark_dirty();  // Nothing more may be received on top of it.
 }
 
 void Transmission::keep(std::span<const std::byte> bytes) {
