@@ -16,7 +16,8 @@ namespace nbdkit {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
-constexpr std::size_t kWrittenMax = 8;  // Writes whose pages may still be dirty.
+constexpr std::size_t kNowMax = 1024 * 1024;  // Even copying takes its time.
+constexpr std::size_t kWrittenMax = 8;        // Writes whose pages may still be dirty.
 
 std::uint64_t direct_end(const OpenedFile& file) {
   if (!file.buffered) return std::numeric_limits<std::uint64_t>::max();
@@ -61,7 +62,7 @@ Result<void> Backing::check_alignment(const Request& request) const {
 }
 
 std::size_t Backing::read_now(std::uint64_t offset, std::span<std::byte> bytes) {
-  if (!can_read_now_.load(std::memory_order_relaxed)) return 0;
+  if (!can_read_now_.load(std::memory_order_relaxed) || bytes.size() > kNowMax) return 0;
   iovec piece{bytes.data(), bytes.size()};
   ssize_t n = ::preadv2(file_.fd.get(), &piece, 1, static_cast<off_t>(offset),
                         file_.in_memory ? 0 : RWF_NOWAIT);
@@ -71,7 +72,7 @@ std::size_t Backing::read_now(std::uint64_t offset, std::span<std::byte> bytes) 
 }
 
 std::size_t Backing::write_now(std::uint64_t offset, std::span<const std::byte> bytes) {
-  if (!can_write_now_.load(std::memory_order_relaxed)) return 0;
+  if (!can_write_now_.load(std::memory_order_relaxed) || bytes.size() > kNowMax) return 0;
   iovec piece{const_cast<std::byte*>(bytes.data()), bytes.size()};
   ssize_t n = ::pwritev2(file_.fd.get(), &piece, 1, static_cast<off_t>(offset),
                          file_.in_memory ? 0 : RWF_NOWAIT);

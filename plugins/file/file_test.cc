@@ -116,10 +116,10 @@ TEST_P(FileModel, BehavesLikeAPlainArray) {
     if (random() % 8 == 0) length = kSize;
     return std::make_pair(offset, std::min(length, kSize - offset));
   };
-  for (int round = 0; round < 250; ++round) {
+  for (int round = 0; round < 120; ++round) {
     auto [offset, length] = range();
     std::string data(length, static_cast<char>('a' + round % 26));
-    RequestFlags fua = random() % 4 == 0 ? RequestFlags::fua : RequestFlags::none;
+    RequestFlags fua = random() % 8 == 0 ? RequestFlags::fua : RequestFlags::none;
     switch (random() % 6) {
       case 0:
         ASSERT_TRUE(stack->zero(offset, length, RequestFlags::may_trim | fua).ok());

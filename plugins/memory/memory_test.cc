@@ -83,7 +83,7 @@ TEST_P(Memory, BehavesLikeAPlainArray) {
   auto stack = memory(std::to_string(kSize), GetParam());
   std::string model(kSize, '\0');
   std::minstd_rand random(20240917);
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 150; ++round) {
     std::uint64_t offset = random() % kSize;
     std::uint64_t length = 1 + random() % std::min<std::uint64_t>(kSize - offset, 70'000);
     if (random() % 8 == 0) length = kSize - offset;
