@@ -32,14 +32,14 @@ Task<DevicePtr> FilterLayer::wrap(Context&, DevicePtr& next) {
 Task<DevicePtr> FilterLayer::open(Context& context) {
   DevicePtr next = co_await below().open(context);
   Result<DevicePtr> device = co_await wrap(context, next).as_result();
-  if (device.ok()) {
-    if (contract().multi_conn == MultiConn::no) {
-      device.value()->mutable_properties().can_multi_conn = false;
-    }
-    co_return std::move(device).value();
+  if (!device.ok()) {
+    if (next) (void)co_await next->close().as_result();  // The first failure is the one to tell.
+    co_await fail(std::move(device).error());
   }
-  if (next) (void)co_await next->close().as_result();  // The first failure is the one to tell.
-  co_await fail(std::move(device).error());
+  if (contract().multi_conn == MultiConn::no) {
+    device.value()->mutable_properties().can_multi_conn = false;
+  }
+  co_return std::move(device).value();
 }
 
 }  // namespace nbdkit
