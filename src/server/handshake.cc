@@ -37,9 +37,11 @@ std::vector<std::byte> number_and_text(T number, std::string_view text) {
 
 Task<DevicePtr> Handshake::run() {
   Result<void> result = co_await negotiate().as_result();
-  if (result.ok()) co_return std::move(device_);
-  if (device_) co_await close();
-  co_await fail(std::move(result).error());
+  if (!result.ok()) {
+    if (device_) co_await close();
+    co_await fail(std::move(result).error());
+  }
+  co_return std::move(device_);
 }
 
 Task<void> Handshake::negotiate() {
