@@ -24,6 +24,7 @@ struct Faults {
   // How often they were called.
   std::atomic<int> fdatasyncs{0};
   std::atomic<int> durable_writes{0};
+  std::atomic<int> odd_addresses{0};  // writes from memory that is not aligned to 512 bytes
   std::atomic<int> reads_now{0};
   std::atomic<int> fallocates{0};
   std::atomic<int> dropped{0};  // posix_fadvise(DONTNEED)

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <new>
 
 namespace nbdkit {
@@ -60,6 +61,7 @@ ssize_t preadv2(int fd, const iovec* pieces, int, off_t offset, int flags) {
 
 ssize_t pwritev2(int fd, const iovec* pieces, int, off_t offset, int flags) {
   if ((flags & RWF_DSYNC) != 0) ++faults().durable_writes;
+  if (reinterpret_cast<std::uintptr_t>(pieces->iov_base) % 512 != 0) ++faults().odd_addresses;
   const auto& fault = (flags & RWF_DSYNC) != 0    ? faults().durable_write
                       : (flags & RWF_NOWAIT) != 0 ? faults().write_now
                                                   : faults().plain_write;

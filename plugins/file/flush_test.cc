@@ -66,6 +66,16 @@ TEST_F(FileFlush, AFailedFlushStaysFailedOnAllConnectionsUntilTheFileIsOpenedAne
   EXPECT_TRUE(anew.write(0, "z", RequestFlags::fua).ok());
 }
 
+// It is somebody else's open file, and the kernel has reported the failure to it already.
+TEST_F(FileFlush, AFailedFlushOfAnInheritedDescriptorIsForEver) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR));
+  stack = Stack::plugin("file", {{"fd", std::to_string(fd.get())}}).value();
+  faults().fdatasync = EIO;
+  EXPECT_FALSE(OtherConnection(*stack).flush().ok());
+  faults().fdatasync = 0;
+  EXPECT_FALSE(OtherConnection(*stack).flush().ok());
+}
+
 TEST_F(FileFlush, AFailedFuaWriteIsAFailedFlush) {
   OtherConnection one(*stack);
   faults().durable_write = EIO;
