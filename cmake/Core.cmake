@@ -6,6 +6,7 @@ file(GLOB core_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/*/*.cc)
 list(FILTER core_sources EXCLUDE REGEX "_test\\.cc$|/src/main/|/src/plugin_host/api/")
 
 add_library(nbdkit-core SHARED ${core_sources})
+nbdkit_precompile(nbdkit-core PRIVATE ${NBDKIT_COMMON_HEADERS})
 # The only file that knows lib/handoff/.
 set_property(SOURCE ${CMAKE_SOURCE_DIR}/src/handoff/message.cc
   APPEND PROPERTY INCLUDE_DIRECTORIES ${CMAKE_SOURCE_DIR})

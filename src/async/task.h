@@ -4,8 +4,8 @@
 //   T v = co_await task();                       an Error ends the caller with the same Error
 //   Result<T> r = co_await task().as_result();   the caller decides
 //   co_await fail(std::errc::invalid_argument);  ends the caller; never resumes
-//   return next().pread(request, reply);         a plain function hands a Task on: no frame, no
-//   cost return Task<int>(7);                         a result that is ready: no frame either
+//   return next().pread(request, reply);         a plain function hands a Task on, at no cost
+//   return Task<int>(7);                         a result that is ready needs no frame
 //
 // A Task belongs to one event loop. It starts when called and runs to its first wait. It must be
 // finished before it is destroyed: something else may hold pointers into its frame.
