@@ -23,7 +23,8 @@ if(NBDKIT_WERROR)
 endif()
 if(NBDKIT_SANITIZE)
   add_compile_options(-fsanitize=${NBDKIT_SANITIZE} -fno-omit-frame-pointer)
-  add_compile_options(-fno-sanitize-recover=all)
+  # The check of vptrs opens a pipe, and takes an object for a wrong one when no descriptor is left.
+  add_compile_options(-fno-sanitize-recover=all -fno-sanitize=vptr)
   add_link_options(-fsanitize=${NBDKIT_SANITIZE})
 endif()
 

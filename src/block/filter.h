@@ -60,15 +60,20 @@ inline constexpr bool is_own = true;
 template <typename R, typename... Args>
 inline constexpr bool is_own<R (Filter::*)(Args...)> = false;
 
+template <Operation operation>
+constexpr unsigned bit(bool set) {
+  return (set ? 1u : 0u) << static_cast<unsigned>(operation);
+}
+
 template <typename F>
 constexpr unsigned overridden_operations() {
-  const bool own[kOperations] = {is_own<decltype(&F::pread)>,  is_own<decltype(&F::pwrite)>,
-                                 is_own<decltype(&F::flush)>,  is_own<decltype(&F::trim)>,
-                                 is_own<decltype(&F::zero)>,   is_own<decltype(&F::cache)>,
-                                 is_own<decltype(&F::extents)>};
-  unsigned bits = 0;
-  for (unsigned i = 0; i < kOperations; ++i) bits |= (own[i] ? 1u : 0u) << i;
-  return bits;
+  return bit<Operation::read>(is_own<decltype(&F::pread)>) |
+         bit<Operation::write>(is_own<decltype(&F::pwrite)>) |
+         bit<Operation::flush>(is_own<decltype(&F::flush)>) |
+         bit<Operation::trim>(is_own<decltype(&F::trim)>) |
+         bit<Operation::zero>(is_own<decltype(&F::zero)>) |
+         bit<Operation::cache>(is_own<decltype(&F::cache)>) |
+         bit<Operation::extents>(is_own<decltype(&F::extents)>);
 }
 
 }  // namespace detail

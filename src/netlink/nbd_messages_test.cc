@@ -167,7 +167,8 @@ TEST(NbdMessages, TheOtherRequests) {
 }
 
 TEST(NbdMessages, AFamilyIsRead) {
-  auto message = only(kernel_says::family(3));
+  NetlinkBytes datagram = kernel_says::family(3);
+  auto message = only(datagram);
   ASSERT_TRUE(message.ok());
   EXPECT_EQ(message.value().sequence, 3u);
   auto family = parse_family(message.value());

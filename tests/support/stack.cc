@@ -67,20 +67,32 @@ class ScriptedDevice final : public BlockDevice {
     return {};
   }
   Task<void> arrive(Operation operation, Request request) {
-    layer_.calls.push_back({operation, request});
-    ++layer_.arrived;
-    if (layer_.delay_ != Nanoseconds(0)) co_await context_.sleep(layer_.delay_);
-    auto error = std::find_if(layer_.errors_.begin(), layer_.errors_.end(),
-                              [&](const auto& one) { return one.first == operation; });
-    if (error == layer_.errors_.end()) co_return;
-    std::errc code = error->second;
-    layer_.errors_.erase(error);
+    const Nanoseconds delay = layer_.note(operation, request);
+    if (delay != Nanoseconds(0)) co_await context_.sleep(delay);
+    std::errc code = layer_.next_error(operation);
     if (code != std::errc{}) co_await nbdkit::fail(code);
   }
 
   Context& context_;
   ScriptedLayer& layer_;
 };
+
+Nanoseconds ScriptedLayer::note(Operation operation, Request request) {
+  std::lock_guard lock(mutex_);
+  calls.push_back({operation, request});
+  ++arrived;
+  return delay_;
+}
+
+std::errc ScriptedLayer::next_error(Operation operation) {
+  std::lock_guard lock(mutex_);
+  auto error = std::find_if(errors_.begin(), errors_.end(),
+                            [&](const auto& one) { return one.first == operation; });
+  if (error == errors_.end()) return {};
+  std::errc code = error->second;
+  errors_.erase(error);
+  return code;
+}
 
 ScriptedLayer::ScriptedLayer(std::uint64_t size) : bytes(size) {
   properties.size = size;
@@ -95,6 +107,7 @@ Task<DevicePtr> ScriptedLayer::open(Context& context) {
 }
 
 void ScriptedLayer::fail(Operation operation, std::vector<std::errc> errors) {
+  std::lock_guard lock(mutex_);
   for (std::errc error : errors) errors_.emplace_back(operation, error);
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <initializer_list>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,7 +35,10 @@ class ScriptedLayer final : public Layer {
   // The next calls of `operation` end with these, in order; afterwards it works again.
   void fail(Operation operation, std::vector<std::errc> errors);
   // Every call waits as long before it is done.
-  void set_delay(Nanoseconds delay) { delay_ = delay; }
+  void set_delay(Nanoseconds delay) {
+    std::lock_guard lock(mutex_);
+    delay_ = delay;
+  }
 
   Properties properties;
   std::vector<std::byte> bytes;         // the disk
@@ -45,6 +49,10 @@ class ScriptedLayer final : public Layer {
  private:
   friend class ScriptedDevice;
 
+  Nanoseconds note(Operation operation, Request request);
+  std::errc next_error(Operation operation);
+
+  std::mutex mutex_;  // many connections, many loops
   std::vector<std::pair<Operation, std::errc>> errors_;
   Nanoseconds delay_{0};
 };
