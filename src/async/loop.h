@@ -85,6 +85,8 @@ class Loop {
   Task<typename std::invoke_result_t<Function&>::value_type> blocking(Function function);
   // Hands a job to the workers at the end of this turn.
   void submit(Job& job) { submissions_.push(job); }
+  // Closes a descriptor that came from others: on a thread of its own, as that may block.
+  void close_elsewhere(UniqueFd fd) { workers_.closer().close(std::move(fd)); }
   // Around work on other threads that will post back to this loop, where blocking() is not used:
   // virtual time waits for it.
   void work_began() { ++blocking_; }

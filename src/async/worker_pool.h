@@ -7,6 +7,7 @@
 #include <list>
 #include <mutex>
 
+#include "async/closer.h"
 #include "async/job.h"
 #include "async/thread.h"
 #include "base/parse.h"
@@ -41,6 +42,8 @@ class WorkerPool {
 
   std::size_t threads() const;
 
+  Closer& closer() { return closer_; }
+
  private:
   struct Worker;
 
@@ -48,6 +51,7 @@ class WorkerPool {
   void reap(std::list<Worker>& ended);
   bool start_thread();
 
+  Closer closer_;
   const Limits limits_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
