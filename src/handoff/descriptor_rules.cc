@@ -78,17 +78,4 @@ Result<void> check_stream_socket(int fd) {
   return {};
 }
 
-void close_on_worker(Loop& loop, UniqueFd fd) {
-  class Close final : public Job {
-   public:
-    explicit Close(UniqueFd owned) : fd_(std::move(owned)) {}
-    void run() noexcept override { delete this; }
-
-   private:
-    ~Close() = default;
-    UniqueFd fd_;
-  };
-  if (fd) loop.submit(*new Close(std::move(fd)));
-}
-
 }  // namespace nbdkit

@@ -2,17 +2,12 @@
 // Which descriptors of others are served: connected stream sockets.
 #pragma once
 
-#include "async/loop.h"
 #include "base/result.h"
-#include "base/unique_fd.h"
 
 namespace nbdkit {
 
 // Asks the socket only (getsockopt, getpeername, poll): fstat() on a descriptor of a network or
 // user-space file system may hang. The Error says what the descriptor is and what is needed.
 Result<void> check_stream_socket(int fd);
-
-// Closes on a worker: the last close of a file of somebody's file system may block.
-void close_on_worker(Loop& loop, UniqueFd fd);
 
 }  // namespace nbdkit

@@ -10,8 +10,8 @@
 
 #include <array>
 
+#include "base/unique_fd.h"
 #include "support/open_files.h"
-#include "support/real_loop.h"
 
 namespace nbdkit {
 namespace {
@@ -99,23 +99,6 @@ TEST(DescriptorRules, EverythingElseIsNamed) {
   Pair left(SOCK_STREAM);
   left.theirs.reset();
   expect_refused(left.ours.get(), "a socket (Unix) whose other end is gone");
-}
-
-TEST(DescriptorRules, ClosingHappensOnAWorker) {
-  Pair pair(SOCK_STREAM);
-  RealLoop loop;
-  ASSERT_TRUE(loop.run([&] {
-                    close_on_worker(loop, std::move(pair.ours));
-                    return Task<void>(Result<void>());
-                  })
-                  .ok());
-  char byte;
-  EXPECT_EQ(::recv(pair.theirs.get(), &byte, 1, 0), 0);
-}
-
-TEST(DescriptorRules, ClosingNothingIsNoWork) {
-  RealLoop loop;
-  close_on_worker(loop, UniqueFd());
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "base/check.h"
-#include "handoff/descriptor_rules.h"
 
 namespace nbdkit {
 namespace {
@@ -98,7 +97,7 @@ void HandoffClient::ready(std::uint32_t) noexcept {
     std::uint64_t sequence = 0;
     auto parsed = parse_handoff(packet.value(), sequence);
     if (auto* problem = std::get_if<HandoffProblem>(&parsed)) {
-      for (UniqueFd& fd : packet.value().descriptors) close_on_worker(loop_, std::move(fd));
+      for (UniqueFd& fd : packet.value().descriptors) loop_.close_elsewhere(std::move(fd));
       return lose(Error(std::errc::protocol_error,
                         fmt::format("the server's message is no good: {}", problem->sentence)));
     }
@@ -108,7 +107,7 @@ void HandoffClient::ready(std::uint32_t) noexcept {
 
 void HandoffClient::take(HandoffMessage& message) {
   if (message.descriptor) {
-    close_on_worker(loop_, std::move(message.descriptor));
+    loop_.close_elsewhere(std::move(message.descriptor));
     return lose(Error(std::errc::protocol_error, "the server sent a descriptor, uncalled for"));
   }
   if (message.kind == HandoffKind::event) return;  // Events were not asked for.

@@ -5,74 +5,20 @@
 
 #include <utility>
 
-#include "handoff/descriptor_rules.h"
-#include "proto/handshake.h"
+#include "async/post.h"
+#include "base/check.h"
+#include "handoff/connection_verbs.h"
 
 namespace nbdkit {
-namespace {
 
-Json error_body(const HandoffProblem& problem) {
-  Json body = Json::object();
-  body.set("code", fault_name(problem.fault)).set("message", problem.sentence);
-  return body;
-}
-
-// parse_query() and parse_serve() tell the two kinds of fault apart by the code.
-HandoffProblem to_problem(const Error& error) {
-  bool unknown = error.code == std::errc::not_supported;
-  return {unknown ? HandoffFault::unknown_key : HandoffFault::bad_value, error.message()};
-}
-
-HandoffProblem open_problem(const Error& error, const std::string& export_name) {
-  bool missing = error.code == std::errc::no_such_file_or_directory;
-  return {missing ? HandoffFault::no_such_export : HandoffFault::failed,
-          fmt::format("export \"{}\": {}", export_name, error.message())};
-}
-
-Result<void> check_expectation(const HandoffServe& serve, const ExportInfo& info) {
-  if (serve.size && *serve.size != info.size) {
-    return Error(std::errc::invalid_argument,
-                 fmt::format("the export has {} bytes, not {}", info.size, *serve.size));
-  }
-  if (!serve.flags) return {};
-  if ((*serve.flags & ~info.transmission_flags) != 0) {
-    return Error(std::errc::invalid_argument,
-                 fmt::format("the export has the transmission flags {:#x}, not {:#x}",
-                             info.transmission_flags, *serve.flags));
-  }
-  // The one flag whose absence promises something.
-  if ((info.transmission_flags & ~*serve.flags & transmission_flag::kReadOnly) != 0) {
-    return Error(std::errc::invalid_argument, "the export is read-only");
-  }
-  return {};
-}
-
-HandoffExport to_export(const ExportInfo& info, const Contract& contract) {
-  HandoffExport result;
-  result.size = info.size;
-  result.transmission_flags = info.transmission_flags;
-  result.block_size = info.block_size;
-  result.maximum_payload = kPayloadMax;
-  result.multi_conn = (info.transmission_flags & transmission_flag::kMultiConn) != 0;
-  result.identity = info.identity;
-  result.description = info.description;
-  // What nobody can change, nobody can lose.
-  bool read_only = (info.transmission_flags & transmission_flag::kReadOnly) != 0;
-  result.survives = read_only ? Survives::durable : contract.survives;
-  result.shared_open = contract.shared_open;
-  result.swap_fit = contract.swap_fit;
-  return result;
-}
-
-}  // namespace
-
-HandoffControl::HandoffControl(Loop& loop, Server& server, Log& log, Contract contract,
-                               UniqueFd socket)
+HandoffControl::HandoffControl(Loop& loop, Server& server, Log& log, const HandoffTerms& terms,
+                               UniqueFd socket, uid_t user)
     : loop_(loop),
       server_(server),
       log_(log),
-      contract_(contract),
       socket_(std::move(socket)),
+      user_(user),
+      requests_(server, terms, user),
       gate_(loop) {}
 
 HandoffControl::~HandoffControl() { NBDKIT_CHECK(!started_); }
@@ -94,8 +40,21 @@ Task<void> HandoffControl::stop() {
 void HandoffControl::lose() {
   if (!std::exchange(started_, false)) return;
   loop_.unwatch(socket_.get(), *this);
-  waiting_.clear();
+  if (std::exchange(subscribed_, false)) server_.unobserve(*this);
+  for (Outgoing& outgoing : std::exchange(waiting_, {})) serve_on(std::move(outgoing.reply));
   if (auto lost = std::exchange(lost_, nullptr)) lost();
+}
+
+// Nobody has taken the answer with this socket: its client must not suffer for that.
+void HandoffControl::serve_on(HandoffReply reply) {
+  if (!reply.descriptor) return;
+  auto start = [&server = server_, &log = log_, options = std::move(*reply.again),
+                fd = reply.descriptor.release()]() mutable {
+    finish(server.start(UniqueFd(fd), std::move(options)), [&log](Result<Started> started) {
+      if (!started.ok()) log.error("handoff", "{}", started.error().message());
+    });
+  };
+  post(loop_, std::move(start));
 }
 
 void HandoffControl::ready(std::uint32_t epoll_events) noexcept {
@@ -108,15 +67,14 @@ void HandoffControl::ready(std::uint32_t epoll_events) noexcept {
 }
 
 void HandoffControl::update_watch() {
-  bool room = gate_.inside() + waiting_.size() < kRequestsMax;
-  std::uint32_t wanted = (room ? EPOLLIN : 0u) | (waiting_.empty() ? 0u : EPOLLOUT);
+  std::uint32_t wanted = (has_room() ? EPOLLIN : 0u) | (waiting_.empty() ? 0u : EPOLLOUT);
   if (wanted == watched_) return;
   watched_ = wanted;
   loop_.change_watch(socket_.get(), wanted, *this);
 }
 
 void HandoffControl::read_requests() {
-  while (started_ && gate_.inside() + waiting_.size() < kRequestsMax) {
+  while (started_ && has_room()) {
     Result<HandoffPacket> packet = receive_handoff(socket_.get());
     if (packet.ok()) {
       take(std::move(packet).value());
@@ -133,11 +91,11 @@ void HandoffControl::take(HandoffPacket packet) {
   std::uint64_t sequence = 0;
   auto parsed = parse_handoff(packet, sequence);
   if (auto* problem = std::get_if<HandoffProblem>(&parsed)) {
-    for (UniqueFd& fd : packet.descriptors) close_on_worker(loop_, std::move(fd));
-    return answer({HandoffKind::error, sequence, error_body(*problem)});
+    for (UniqueFd& fd : packet.descriptors) loop_.close_elsewhere(std::move(fd));
+    return answer_problem(sequence, *problem);
   }
   auto message = std::make_unique<HandoffMessage>(std::move(std::get<HandoffMessage>(parsed)));
-  if (!gate_.enter()) return close_on_worker(loop_, std::move(message->descriptor));
+  if (!gate_.enter()) return loop_.close_elsewhere(std::move(message->descriptor));
   finish(carry_out(std::move(message)), [this](Result<void>) {
     gate_.leave();
     if (started_) update_watch();
@@ -145,78 +103,63 @@ void HandoffControl::take(HandoffPacket packet) {
 }
 
 Task<void> HandoffControl::carry_out(std::unique_ptr<HandoffMessage> message) {
-  Json reply = Json::object();
+  HandoffReply reply;
   std::optional<HandoffProblem> problem;
-  const Json* verb = message->body.find("verb");
-  const std::string* name = verb != nullptr ? verb->as_string() : nullptr;
-  if (message->kind != HandoffKind::request || name == nullptr) {
-    problem = HandoffProblem{HandoffFault::bad_message, "a request with a verb is expected"};
-  } else if (*name == "serve") {
-    problem = co_await serve(*message, reply);
-  } else if (message->descriptor) {
-    problem = HandoffProblem{HandoffFault::unexpected_descriptor,
-                             fmt::format("the verb {} takes no descriptor", *name)};
-  } else if (*name == "query") {
-    problem = co_await query(message->body, reply);
-  } else {
-    problem = HandoffProblem{HandoffFault::unknown_verb, fmt::format("{}: no such verb", *name)};
-  }
-  close_on_worker(loop_, std::move(message->descriptor));
+  if (!subscribe(*message, problem)) problem = co_await requests_.carry_out(*message, reply);
+  loop_.close_elsewhere(std::move(message->descriptor));
   if (problem) {
-    answer({HandoffKind::error, message->sequence, error_body(*problem)});
+    answer_problem(message->sequence, *problem);
   } else {
     answer({HandoffKind::answer, message->sequence, std::move(reply)});
   }
 }
 
-Task<std::optional<HandoffProblem>> HandoffControl::query(const Json& body, Json& reply) {
-  Result<HandoffQuery> asked = parse_query(body);
-  if (!asked.ok()) co_return to_problem(asked.error());
-  const std::string name = asked.value().export_name;
-  Result<ExportInfo> info = co_await server_.query(name, asked.value().kernel).as_result();
-  if (!info.ok()) co_return open_problem(info.error(), name);
-  reply = to_json(to_export(info.value(), contract_));
-  co_return std::nullopt;
+// Whether that was what the message asked for.
+bool HandoffControl::subscribe(const HandoffMessage& message,
+                               std::optional<HandoffProblem>& problem) {
+  const Json* verb = message.body.find("verb");
+  bool asked = message.kind == HandoffKind::request && !message.descriptor && verb != nullptr &&
+               verb->as_string() != nullptr && *verb->as_string() == "subscribe";
+  if (!asked) return false;
+  Result<void> parsed = parse_subscribe(message.body);
+  if (!parsed.ok()) {
+    problem = HandoffProblem{HandoffFault::unknown_key, parsed.error().message()};
+  } else if (started_ && !std::exchange(subscribed_, true)) {
+    server_.observe(*this);
+  }
+  return true;
 }
 
-Task<std::optional<HandoffProblem>> HandoffControl::serve(HandoffMessage& message, Json& reply) {
-  Result<HandoffServe> asked = parse_serve(message.body);
-  if (!asked.ok()) co_return to_problem(asked.error());
-  const HandoffServe serve = std::move(asked).value();
-  if (!message.descriptor) {
-    co_return HandoffProblem{HandoffFault::no_descriptor, "serve needs a socket"};
+void HandoffControl::began(const ConnectionView& connection) {
+  if (requests_.may_see(connection)) tell(began_event(connection));
+}
+
+void HandoffControl::ended(const ConnectionView& connection, ConnectionEnd end) {
+  if (requests_.may_see(connection)) tell(ended_event(connection.id, end));
+}
+
+void HandoffControl::stopping() { tell(stopping_event()); }
+
+void HandoffControl::tell(Json event) {
+  // In order: what is missing is told of before anything else.
+  if (missed_ > 0 || waiting_.size() - answers_ >= kEventsMax) {
+    ++missed_;
+    return;
   }
-  Result<void> usable = check_stream_socket(message.descriptor.get());
-  if (!usable.ok()) {
-    co_return HandoffProblem{HandoffFault::bad_descriptor, usable.error().message()};
-  }
-  bool transmission = serve.mode == HandoffServe::Mode::transmission;
-  bool mismatch = false;
-  StartOptions options;
-  options.mode = transmission ? StartOptions::Mode::transmission : StartOptions::Mode::handshake;
-  options.export_name = serve.export_name;
-  options.kernel = serve.kernel;
-  options.foreign = true;
-  options.accept = [&serve, &mismatch](const ExportInfo& info) {
-    Result<void> expected = check_expectation(serve, info);
-    mismatch = !expected.ok();
-    return expected;
-  };
-  Task<Started> starting = server_.start(std::move(message.descriptor), std::move(options));
-  Result<Started> started = co_await std::move(starting).as_result();
-  if (!started.ok() && mismatch) {
-    co_return HandoffProblem{HandoffFault::mismatch, started.error().message()};
-  }
-  if (!started.ok()) co_return open_problem(started.error(), serve.export_name);
-  HandoffServed served;
-  served.id = started.value().id;
-  if (transmission) served.info = to_export(started.value().info, contract_);
-  reply = to_json(served);
-  co_return std::nullopt;
+  HandoffReply reply;
+  reply.body = std::move(event);
+  answer({HandoffKind::event, 0, std::move(reply)});
+}
+
+void HandoffControl::answer_problem(std::uint64_t sequence, const HandoffProblem& problem) {
+  HandoffReply reply;
+  reply.body.set("code", fault_name(problem.fault)).set("message", problem.sentence);
+  answer({HandoffKind::error, sequence, std::move(reply)});
 }
 
 void HandoffControl::answer(Outgoing outgoing) {
-  if (!started_) return;  // Nobody listens any more.
+  if (!started_) return serve_on(std::move(outgoing.reply));  // Nobody listens any more.
+  answers_ += outgoing.kind != HandoffKind::event;
   waiting_.push_back(std::move(outgoing));
   send_waiting();
 }
@@ -224,13 +167,21 @@ void HandoffControl::answer(Outgoing outgoing) {
 void HandoffControl::send_waiting() {
   while (started_ && !waiting_.empty()) {
     const Outgoing& next = waiting_.front();
-    Result<void> sent = send_handoff(socket_.get(), next.kind, next.sequence, next.body);
+    Result<void> sent = send_handoff(socket_.get(), next.kind, next.sequence, next.reply.body,
+                                     next.reply.descriptor.get());
     if (!sent.ok() && sent.error().code == std::errc::resource_unavailable_try_again) break;
     if (!sent.ok()) {
       log_.debug("handoff", "{}", sent.error().message());
       return lose();
     }
+    answers_ -= next.kind != HandoffKind::event;
+    loop_.close_elsewhere(std::move(waiting_.front().reply.descriptor));
     waiting_.pop_front();
+  }
+  if (started_ && waiting_.empty() && missed_ > 0) {
+    HandoffReply reply;
+    reply.body = missed_event(std::exchange(missed_, 0));
+    return answer({HandoffKind::event, 0, std::move(reply)});
   }
   if (started_) update_watch();
 }

@@ -157,12 +157,20 @@ std::string_view fault_name(HandoffFault fault) {
       return "unexpected-descriptor";
     case HandoffFault::bad_descriptor:
       return "bad-descriptor";
+    case HandoffFault::forbidden:
+      return "forbidden";
     case HandoffFault::no_such_export:
       return "no-such-export";
+    case HandoffFault::no_such_connection:
+      return "no-such-connection";
+    case HandoffFault::not_movable:
+      return "not-movable";
     case HandoffFault::mismatch:
       return "mismatch";
     case HandoffFault::limit:
       return "limit";
+    case HandoffFault::timeout:
+      return "timeout";
     case HandoffFault::failed:
       return "failed";
   }

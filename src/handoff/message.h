@@ -52,9 +52,13 @@ enum class HandoffFault {
   no_descriptor,
   unexpected_descriptor,
   bad_descriptor,
+  forbidden,
   no_such_export,
+  no_such_connection,
+  not_movable,
   mismatch,
   limit,
+  timeout,
   failed,
 };
 std::string_view fault_name(HandoffFault fault);

@@ -7,33 +7,25 @@
 #include <array>
 #include <initializer_list>
 #include <limits>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "base/range.h"
+#include "handoff/request_keys.h"
+#include "proto/handshake.h"
+#include "proto/transmission.h"
 
 namespace nbdkit {
 namespace {
 
 constexpr std::size_t kExportNameMax = 4096;  // bytes (NBD protocol, "Values": strings)
 constexpr std::size_t kTextMax = 4096;
+constexpr std::size_t kUnreadMax = sizeof(RequestWire) - 1;
 constexpr std::uint32_t kNoLimit = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint64_t kSizeMax = std::numeric_limits<std::int64_t>::max();
 
 constexpr std::array<std::string_view, 3> kSurvives{"nothing", "flushed", "durable"};
-
-Error bad_value(std::string_view key, std::string_view expected) {
-  return Error(std::errc::invalid_argument, fmt::format("{}: must be {}", key, expected));
-}
-
-Result<void> only_keys(const Json& body, std::initializer_list<std::string_view> known) {
-  for (const Json::Member& member : *body.as_object()) {
-    if (std::find(known.begin(), known.end(), member.name) == known.end()) {
-      return Error(std::errc::not_supported, fmt::format("{}: no such key", member.name));
-    }
-  }
-  return {};
-}
 
 Result<std::string> export_name(const Json& body) {
   const Json* value = body.find("export");
@@ -61,6 +53,57 @@ Result<HandoffServe::Mode> mode_of(const Json& body) {
   if (text != nullptr && *text == "transmission") return HandoffServe::Mode::transmission;
   if (text != nullptr && *text == "handshake") return HandoffServe::Mode::handshake;
   return bad_value("mode", "\"transmission\" or \"handshake\"");
+}
+
+constexpr std::string_view kBaseAllocation = "base:allocation";
+constexpr std::string_view kHexDigits = "0123456789abcdef";
+
+std::string to_hex(std::span<const std::byte> bytes) {
+  std::string text;
+  for (std::byte byte : bytes) {
+    text += kHexDigits[static_cast<unsigned>(byte) >> 4];
+    text += kHexDigits[static_cast<unsigned>(byte) & 15];
+  }
+  return text;
+}
+
+std::optional<std::vector<std::byte>> from_hex(std::string_view text) {
+  if (text.size() % 2 != 0) return std::nullopt;
+  std::vector<std::byte> bytes;
+  for (std::size_t i = 0; i < text.size(); i += 2) {
+    std::size_t high = kHexDigits.find(text[i]);
+    std::size_t low = kHexDigits.find(text[i + 1]);
+    if (high == text.npos || low == text.npos) return std::nullopt;
+    bytes.push_back(static_cast<std::byte>(high << 4 | low));
+  }
+  return bytes;
+}
+
+Result<HandoffState> parse_state(const Json& body) {
+  if (body.as_object() == nullptr) return bad_value("state", "what take-over has answered");
+  NBDKIT_TRY(only_keys(body, {"structured_replies", "contexts", "unread"}));
+  HandoffState state;
+  Result<bool> structured = bool_key(body, "structured_replies", false);
+  if (!structured.ok()) return std::move(structured).error();
+  state.agreement.structured_replies = structured.value();
+  if (const Json* contexts = body.find("contexts")) {
+    const Json::Object* members = contexts->as_object();
+    const Json* base = contexts->find(kBaseAllocation);
+    bool known = members != nullptr && members->size() == (base != nullptr ? 1u : 0u) &&
+                 (base == nullptr || base->as_unsigned() == kBaseAllocationId);
+    if (!known) return bad_value("contexts", "{} or {\"base:allocation\":1}");
+    state.agreement.base_allocation = base != nullptr;
+  }
+  if (state.agreement.base_allocation && !state.agreement.structured_replies) {
+    return bad_value("contexts", "empty without structured replies");
+  }
+  if (const Json* unread = body.find("unread")) {
+    const std::string* text = unread->as_string();
+    auto bytes = text != nullptr ? from_hex(*text) : std::nullopt;
+    if (!bytes || bytes->size() > kUnreadMax) return bad_value("unread", "at most 54 digits");
+    state.unread = std::move(*bytes);
+  }
+  return state;
 }
 
 // Takes numbers, texts and truths out of a server's answer; after the first that is wrong nothing
@@ -143,6 +186,18 @@ Json to_json(const HandoffServe& serve) {
   if (serve.kernel) body.set("peer", "kernel");
   if (serve.size) body.set("size", *serve.size);
   if (serve.flags) body.set("flags", *serve.flags);
+  if (serve.state) body.set("state", to_json(*serve.state));
+  if (serve.insecure) body.set("insecure", true);
+  return body;
+}
+
+Json to_json(const HandoffState& state) {
+  Json contexts = Json::object();
+  if (state.agreement.base_allocation) contexts.set(kBaseAllocation, kBaseAllocationId);
+  Json body = Json::object();
+  body.set("structured_replies", state.agreement.structured_replies)
+      .set("contexts", std::move(contexts))
+      .set("unread", to_hex(state.unread));
   return body;
 }
 
@@ -184,25 +239,38 @@ Result<HandoffQuery> parse_query(const Json& body) {
 }
 
 Result<HandoffServe> parse_serve(const Json& body) {
-  NBDKIT_TRY(only_keys(body, {"verb", "mode", "export", "peer", "size", "flags"}));
+  NBDKIT_TRY(
+      only_keys(body, {"verb", "mode", "export", "peer", "size", "flags", "state", "insecure"}));
   Result<HandoffServe::Mode> mode = mode_of(body);
   if (!mode.ok()) return std::move(mode).error();
   Result<std::string> name = export_name(body);
   if (!name.ok()) return std::move(name).error();
   Result<bool> kernel = peer_is_kernel(body);
   if (!kernel.ok()) return std::move(kernel).error();
+  Result<bool> insecure = bool_key(body, "insecure", false);
+  if (!insecure.ok()) return std::move(insecure).error();
   HandoffServe serve;
   serve.mode = mode.value();
   serve.export_name = std::move(name).value();
   serve.kernel = kernel.value();
-  if (const Json* size = body.find("size")) {
-    serve.size = size->as_unsigned();
-    if (!serve.size || *serve.size > kSizeMax) return bad_value("size", "a number of bytes");
+  serve.insecure = insecure.value();
+  if (body.find("size") != nullptr) {
+    Result<std::uint64_t> size = number_key(body, "size", 0, kSizeMax, std::nullopt);
+    if (!size.ok()) return std::move(size).error();
+    serve.size = size.value();
   }
-  if (const Json* flags = body.find("flags")) {
-    std::optional<std::uint64_t> bits = flags->as_unsigned();
-    if (!bits || *bits > 0xffff) return bad_value("flags", "a number of 16 bits");
-    serve.flags = static_cast<std::uint16_t>(*bits);
+  if (body.find("flags") != nullptr) {
+    Result<std::uint64_t> flags = number_key(body, "flags", 0, 0xffff, std::nullopt);
+    if (!flags.ok()) return std::move(flags).error();
+    serve.flags = static_cast<std::uint16_t>(flags.value());
+  }
+  if (const Json* given = body.find("state")) {
+    if (serve.mode != HandoffServe::Mode::transmission) {
+      return bad_value("state", "absent when the handshake is still to come");
+    }
+    Result<HandoffState> state = parse_state(*given);
+    if (!state.ok()) return std::move(state).error();
+    serve.state = std::move(state).value();
   }
   return serve;
 }

@@ -2,19 +2,28 @@
 // The verbs of the handoff protocol as values: what a request asks and what an answer says.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/json.h"
 #include "base/result.h"
 #include "block/properties.h"
+#include "server/agreement.h"
 
 namespace nbdkit {
 
 struct HandoffQuery {
   std::string export_name;
   bool kernel = false;  // "peer":"kernel"
+};
+
+// Where another server has stopped serving a socket (take-over).
+struct HandoffState {
+  Agreement agreement;            // all but read_only, which is the export's
+  std::vector<std::byte> unread;  // at most Transmission::kUnreadMax bytes
 };
 
 struct HandoffServe {
@@ -25,6 +34,8 @@ struct HandoffServe {
   // What the giver counts on; the server refuses when the export is another.
   std::optional<std::uint64_t> size;
   std::optional<std::uint16_t> flags;
+  std::optional<HandoffState> state;  // transmission only
+  bool insecure = false;              // without TLS although the server requires it
 };
 
 // What both answers say about an export.
@@ -52,6 +63,7 @@ struct HandoffServed {
 
 Json to_json(const HandoffQuery& query);
 Json to_json(const HandoffServe& serve);
+Json to_json(const HandoffState& state);
 Json to_json(const HandoffExport& info);
 Json to_json(const HandoffServed& served);
 

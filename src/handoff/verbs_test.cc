@@ -75,8 +75,8 @@ TEST(Verbs, WrongValuesOfRequestsAreNamed) {
 TEST(Verbs, UnknownKeysAreNamed) {
   expect_refused(parse_query(json(R"({"verb":"query","mode":"handshake"})")),
                  std::errc::not_supported, "mode: no such key");
-  expect_refused(parse_serve(json(R"({"mode":"handshake","insecure":true})")),
-                 std::errc::not_supported, "insecure: no such key");
+  expect_refused(parse_serve(json(R"({"mode":"handshake","colour":true})")),
+                 std::errc::not_supported, "colour: no such key");
 }
 
 HandoffExport an_export() {

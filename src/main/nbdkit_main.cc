@@ -15,8 +15,10 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "block/layer_stack.h"
+#include "handoff/descriptor_rules.h"
 #include "main/nbdkit_captive.h"
 #include "main/nbdkit_describe.h"
 #include "main/nbdkit_log.h"
@@ -75,7 +77,8 @@ class Program {
   const Folders& folders_;
   ServerLog& log_;
   const pid_t parent_ = ::getppid();
-  UniqueFd handoff_;
+  UniqueFd control_;             // of --handoff-fd
+  std::vector<UniqueFd> given_;  // as options_.handoff.given
   Environment environment_;
   std::atomic<bool> stop_asked_{false};  // by the plugin, perhaps before the service is there
   PluginHost host_;
@@ -130,7 +133,15 @@ Result<void> Program::adopt(const std::optional<int>& number, std::string_view o
 }
 
 Result<void> Program::load() {
-  NBDKIT_TRY(adopt(options_.handoff_fd, "--handoff-fd", handoff_));
+  NBDKIT_TRY(adopt(options_.handoff.fd, "--handoff-fd", control_));
+  for (const GivenSocket& given : options_.handoff.given) {
+    NBDKIT_TRY(adopt(given.fd, "--fd", given_.emplace_back()));
+    Result<void> usable = check_stream_socket(given.fd);
+    if (!usable.ok()) {
+      return Error(usable.error().code,
+                   fmt::format("--fd {}: {}", given.fd, usable.error().message()));
+    }
+  }
   NBDKIT_TRY(adopt(options_.kept_memory_fd, "--kept-memory-fd", environment_.kept_memory));
   if (options_.exit_with_parent) stop_with_parent(parent_);
   return load_stack(options_, folders_, stack_, host_);
@@ -160,7 +171,6 @@ Result<void> Program::make_ready() {
 // be refused and not left waiting.
 void Program::be_captive_parent(Child server) {
   sockets_->listening.clear();
-  handoff_.reset();
   if (!server.wait_until_ready()) leave(server.wait_for_end());
   leave(run_captive(sockets_->address, *options_.run, std::move(*streams_), server, log_));
 }
@@ -198,7 +208,7 @@ Result<void> Program::go_to_background() {
 
 Result<void> Program::open_sockets_and_fork() {
   // Needs root's rights, which -u gives up. Threads made later inherit it.
-  if (handoff_ && ::prctl(kSetIoFlusher, 1, 0, 0, 0) != 0) {
+  if (options_.handoff.any() && ::prctl(kSetIoFlusher, 1, 0, 0, 0) != 0) {
     log_.debug("", "not permitted: {}", os_error("PR_SET_IO_FLUSHER").message());
   }
   Result<Sockets> sockets = open_sockets(options_, *identity_, log_);
@@ -215,7 +225,9 @@ Result<void> Program::open_doors(Service& service) {
   NBDKIT_TRY(service.accept_on(std::move(sockets_->listening)));
   NBDKIT_TRY(announce());
   if (options_.single) NBDKIT_TRY(service.serve_streams(std::move(*streams_)));
-  if (handoff_) NBDKIT_TRY(service.take_handoffs(std::move(handoff_)));
+  if (control_) NBDKIT_TRY(service.take_handoffs(std::move(control_)));
+  if (sockets_->handoff) NBDKIT_TRY(service.take_handoffs(std::move(sockets_->handoff)));
+  service.serve_given(options_.handoff.given, std::move(given_));
   streams_.reset();
   return {};
 }

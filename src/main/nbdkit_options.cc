@@ -18,8 +18,12 @@ enum LongOnly : int {
   kDumpConfig = OptionRow::kLongOnly,
   kDumpPlugin,
   kExitWithParent,
+  kFd,
   kFilter,
+  kHandoff,
   kHandoffFd,
+  kHandoffMode,
+  kHandoffUser,
   kHelp,
   kKeepalive,
   kKeptMemoryFd,
@@ -51,10 +55,14 @@ constexpr OptionRow kRows[] = {
     {kDumpPlugin, "dump-plugin", "", "print what the plugin is and can do, and exit"},
     {kExitWithParent, "exit-with-parent", "", "stop when the process that started it ends"},
     {'e', "exportname export-name export", "NAME", "the export that $uri of --run names"},
+    {kFd, "fd", "FD[,mode=MODE][,export=NAME]", "serve the client of this socket (repeatable)"},
     {kFilter, "filter", "FILTER", "put a filter above the plugin (repeatable, outermost first)"},
     {'f', "foreground no-fork", "", "do not go to the background"},
     {'g', "group", "GROUP", "change to this group once the sockets are open"},
-    {kHandoffFd, "handoff-fd", "FD", "take sockets to serve from this control socket"},
+    {kHandoff, "handoff", "PATH", "listen here for control sockets that give sockets to serve"},
+    {kHandoffFd, "handoff-fd", "FD", "the same on this socket, or from this control socket"},
+    {kHandoffMode, "handoff-mode", "MODE", "of the node of --handoff, in octal (default 0600)"},
+    {kHandoffUser, "handoff-user", "USER", "may give sockets, besides root (repeatable)"},
     {kHelp, "help", "", "print this, and the parameters of PLUGIN and FILTERs if given"},
     {'i', "ipaddr ip-addr", "ADDRESS", "listen on this address (default: every address)"},
     {kKeepalive, "keepalive keep-alive", "", ""},
@@ -200,16 +208,6 @@ Result<void> parse_threads(std::string_view text, Options& options) {
   return {};
 }
 
-Result<int> parse_fd(const OptionRow& row, std::string_view text) {
-  Result<std::uint64_t> fd = parse_unsigned(text, INT_MAX);
-  if (!fd.ok()) return bad(fmt::format("{}: {}", spelling(row), fd.error().message()));
-  if (fd.value() <= 2) {
-    return bad(fmt::format("{}: {} is stdin, stdout or stderr; pass a descriptor above 2",
-                           spelling(row), fd.value()));
-  }
-  return static_cast<int>(fd.value());
-}
-
 Result<void> parse_pid_file(std::string_view text, Options& options) {
   Result<std::string> path = absolute_path(text);
   if (!path.ok()) return bad(fmt::format("-P: {}", path.error().message()));
@@ -311,10 +309,18 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
     case kFilter:
       options.filters.emplace_back(text);
       return {};
+    case kFd:
+      return options.handoff.add_given(text);
+    case kHandoff:
+      return options.handoff.set_path(text);
     case kHandoffFd:
-      return store(parse_fd(row, text), options.handoff_fd);
+      return store(parse_fd(spelling(row), text), options.handoff.fd);
+    case kHandoffMode:
+      return options.handoff.set_mode(text);
+    case kHandoffUser:
+      return options.handoff.add_user(text);
     case kKeptMemoryFd:
-      return store(parse_fd(row, text), options.kept_memory_fd);
+      return store(parse_fd(spelling(row), text), options.kept_memory_fd);
     case kRun:
       options.run = std::string(text);
       return {};
@@ -337,21 +343,19 @@ Result<void> check_conflicts(const Options& options) {
     bool both;
     std::string_view one, other;
   };
-  const std::array<Pair, 8> pairs{{
+  const std::array<Pair, 7> pairs{{
       {options.port && unix_socket, "-p", "-U"},
       {options.port && options.single, "-p", "-s"},
       {unix_socket && options.single, "-U", "-s"},
       {options.single && options.run, "-s", "--run"},
       {options.single && dump, "-s", "--dump-plugin"},
-      {options.handoff_fd && options.single, "--handoff-fd", "-s"},
-      {options.handoff_fd && options.run, "--handoff-fd", "--run"},
-      {options.handoff_fd && options.handoff_fd == options.kept_memory_fd, "--handoff-fd",
-       "--kept-memory-fd with the same descriptor"},
+      {options.handoff.any() && options.single, "-s", "--fd or --handoff"},
+      {options.handoff.any() && options.run, "--run", "--fd or --handoff"},
   }};
   for (const Pair& pair : pairs) {
     if (pair.both) return bad(fmt::format("{} cannot be used with {}", pair.one, pair.other));
   }
-  return {};
+  return options.handoff.check(options.kept_memory_fd);
 }
 
 Result<void> take_plugin(int count, char* const* rest, Options& options) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "main/nbdkit_handoff_options.h"
 
 namespace nbdkit {
 
@@ -49,7 +50,7 @@ struct Options {
   std::string ip_address;           // empty: every address
   std::optional<std::string> port;  // number or service
   bool single = false;
-  std::optional<int> handoff_fd;
+  HandoffOptions handoff;
   std::optional<int> kept_memory_fd;
 
   bool foreground = false;
@@ -68,7 +69,7 @@ struct Options {
   static constexpr std::size_t kThreadsDefault = 16;
 
   // Whether the program stays with its caller instead of going to the background.
-  bool stays() const { return foreground || single || run.has_value() || handoff_fd.has_value(); }
+  bool stays() const { return foreground || single || run.has_value() || handoff.inherits(); }
 };
 
 // One row for each option that getopt has to know.

@@ -144,12 +144,62 @@ TEST(NbdkitOptions, ADebugFlagNamesASymbolOfTheModule) {
 }
 
 TEST(NbdkitOptions, InheritedDescriptorsLieAboveStderr) {
-  EXPECT_EQ(parse({"--handoff-fd=7", "null"}).value().handoff_fd, 7);
+  EXPECT_EQ(parse({"--handoff-fd=7", "null"}).value().handoff.fd, 7);
   EXPECT_EQ(parse({"--kept-memory-fd=9", "null"}).value().kept_memory_fd, 9);
   EXPECT_NE(refusal({"--handoff-fd=2", "null"}).find("above 2"), std::string::npos);
   EXPECT_NE(refusal({"--handoff-fd=x", "null"}).find("--handoff-fd: "), std::string::npos);
-  EXPECT_NE(refusal({"--handoff-fd=7", "--kept-memory-fd=7", "null"}).find("--kept-memory-fd"),
+  EXPECT_EQ(refusal({"--handoff-fd=7", "--kept-memory-fd=7", "null"}),
+            "descriptor 7 is given twice");
+  EXPECT_EQ(refusal({"--fd=7", "--fd=8", "--fd=7", "null"}), "descriptor 7 is given twice");
+}
+
+TEST(NbdkitOptions, GivenSocketsHaveAModeAndAnExport) {
+  auto given = parse({"--fd=3", "--fd=4,mode=handshake", "--fd=5,mode=transmission",
+                      "--fd=6,mode=transmission,export=a,b", "null"})
+                   .value()
+                   .handoff.given;
+  ASSERT_EQ(given.size(), 4u);
+  EXPECT_EQ(given[0].fd, 3);
+  EXPECT_FALSE(given[0].transmission);
+  EXPECT_FALSE(given[1].transmission);
+  EXPECT_TRUE(given[2].transmission);
+  EXPECT_EQ(given[2].export_name, "");
+  EXPECT_EQ(given[3].export_name, "a,b");
+  EXPECT_NE(refusal({"--fd=2", "null"}).find("above 2"), std::string::npos);
+  EXPECT_NE(refusal({"--fd=x", "null"}).find("--fd: "), std::string::npos);
+  EXPECT_NE(refusal({"--fd=3,mode=fast", "null"}).find("not 'fast'"), std::string::npos);
+  EXPECT_NE(refusal({"--fd=3,colour=red", "null"}).find("what follows"), std::string::npos);
+  EXPECT_NE(refusal({"--fd=3,export=a", "null"}).find("mode=transmission"), std::string::npos);
+  std::string long_name(4097, 'x');
+  EXPECT_NE(refusal({"--fd=3,mode=transmission,export=" + long_name, "null"}).find("4096"),
             std::string::npos);
+  for (const char* other : {"-s", "--run=true"}) {
+    EXPECT_NE(refusal({"--fd=3", other, "null"}).find("cannot be used with"), std::string::npos);
+    EXPECT_NE(refusal({"--handoff=/x", other, "null"}).find("cannot be used"), std::string::npos);
+  }
+}
+
+TEST(NbdkitOptions, ControlSocketsHaveAPathAModeAndUsers) {
+  HandoffOptions plain = parse({"--handoff=sock", "null"}).value().handoff;
+  EXPECT_EQ(plain.path.front(), '/');
+  EXPECT_EQ(plain.mode, 0600u);
+  HandoffOptions open = parse({"--handoff=/s", "--handoff-mode=0660", "--handoff-user=root",
+                               "--handoff-user=4711", "null"})
+                            .value()
+                            .handoff;
+  EXPECT_EQ(open.mode, 0660u);
+  EXPECT_EQ(open.users, (std::vector<uid_t>{0, 4711}));
+  for (const char* wrong : {"", "8", "rw", "1777", "77777"}) {
+    EXPECT_NE(refusal({std::string("--handoff-mode=") + wrong, "null"}).find("in octal"),
+              std::string::npos)
+        << wrong;
+  }
+  EXPECT_NE(refusal({"--handoff-user=no-such-user", "null"}).find("no user name"),
+            std::string::npos);
+  EXPECT_NE(refusal({"--handoff=" + std::string(200, 'x'), "null"}).find("too long"),
+            std::string::npos);
+  EXPECT_TRUE(plain.any());
+  EXPECT_FALSE(plain.inherits());
 }
 
 TEST(NbdkitOptions, WhatStaysInTheForeground) {

@@ -2,6 +2,7 @@
 #include "main/nbdkit_service.h"
 
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <utility>
@@ -14,12 +15,10 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
       host_(host),
       signals_(signals),
       log_(host.log()),
-      single_(options.single),
-      stop_job_(*this),
-      relay_ended_job_(*this),
+      handoff_options_(options.handoff),
       loop_(runtime_.main_loop()),
       server_(runtime_, stack, log_, {options.read_only, options.threads}) {
-  server_.on_connection_end([this](ConnectionId) { stop_if_over(); });
+  server_.observe(*this);
 }
 
 Service::~Service() = default;
@@ -28,7 +27,7 @@ Result<void> Service::accept_on(std::vector<UniqueFd> listening) {
   for (UniqueFd& socket : listening) {
     listeners_.push_back(std::make_unique<Listener>(
         loop_, log_, std::move(socket),
-        [this](UniqueFd connection) { start(std::move(connection), false); }));
+        [this](UniqueFd connection) { start(std::move(connection), {}, false); }));
     NBDKIT_TRY(listeners_.back()->start());
   }
   return {};
@@ -36,47 +35,70 @@ Result<void> Service::accept_on(std::vector<UniqueFd> listening) {
 
 Result<void> Service::serve_streams(StandardStreams streams) {
   if (is_one_socket(streams.in.get(), streams.out.get())) {
-    start(std::move(streams.in), true);
+    StartOptions options;
+    options.foreign = true;
+    start(std::move(streams.in), std::move(options), true);
     return {};
   }
   relay_.emplace(std::move(streams.in), std::move(streams.out));
-  Result<UniqueFd> socket = relay_->start(loop_, relay_ended_job_);
+  Result<UniqueFd> socket = relay_->start(loop_, relay_job_);
   if (!socket.ok()) return std::move(socket).error();
-  start(std::move(socket).value(), false);
+  start(std::move(socket).value(), {}, true);
   return {};
 }
 
 Result<void> Service::take_handoffs(UniqueFd control) {
-  handoff_.emplace(loop_, server_, log_, stack_.contract(), std::move(control));
-  return handoff_->start([this] {
-    handoff_lost_ = true;
-    log_.debug("", "the handoff socket's other end has gone");
-    stop_if_over();
-  });
+  if (!handoff_) {
+    auto emptied = [this] {
+      log_.debug("", "the last handoff socket has gone");
+      stop_if_over();
+    };
+    handoff_.emplace(loop_, server_, log_, HandoffTerms{stack_.contract()}, handoff_options_.users,
+                     emptied);
+  }
+  return handoff_->open(std::move(control));
 }
 
-void Service::start(UniqueFd socket, bool foreign) {
-  StartOptions options;
-  options.foreign = foreign;
-  finish(server_.start(std::move(socket), std::move(options)), [this](Result<Started> started) {
+void Service::serve_given(const std::vector<GivenSocket>& given, std::vector<UniqueFd> sockets) {
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    using Mode = StartOptions::Mode;
+    StartOptions options;
+    options.mode = given[i].transmission ? Mode::transmission : Mode::handshake;
+    options.export_name = given[i].export_name;
+    options.foreign = true;
+    start(std::move(sockets[i]), std::move(options), true);
+  }
+}
+
+void Service::start(UniqueFd socket, StartOptions options, bool needed) {
+  auto report = [this, needed](Result<Started> started) {
     if (started.ok()) return;
     log_.error("", "cannot serve a connection: {}", started.error().message());
-    if (single_) {
-      end_ = End::failed;
-      stop_soon();
-    }
-  });
+    if (needed) end_ = End::failed;
+    stop_if_over();
+  };
+  finish(server_.start(std::move(socket), std::move(options)), report);
+}
+
+// Without connections and without ways in for new ones. With a relay its end counts: what the
+// connection said last has been passed on then.
+bool Service::is_over() const {
+  bool may_get_more = !listeners_.empty() || (handoff_ && handoff_->is_open());
+  return !may_get_more && (!relay_ || relay_ended_) && server_.connections() == 0;
 }
 
 void Service::stop_if_over() {
-  // With a relay its end counts: what the connection said last has been passed on then.
-  bool single_over = single_ && !relay_ && server_.connections() == 0;
-  bool nobody_left = handoff_lost_ && listeners_.empty() && server_.connections() == 0;
-  if (single_over || nobody_left) stop_soon();
+  if (is_over() && !std::exchange(check_deferred_, true)) loop_.defer(check_job_);
 }
 
-void Service::stop_soon() {
-  if (!std::exchange(stop_deferred_, true)) loop_.defer(stop_job_);
+void Service::stop_if_still_over() {
+  check_deferred_ = false;
+  if (is_over()) stop();
+}
+
+void Service::relay_ended() {
+  relay_ended_ = true;
+  stop_if_over();
 }
 
 void Service::ready(std::uint32_t) noexcept {
@@ -100,8 +122,11 @@ Task<void> Service::shut_down() {
   log_.debug("", "shutting down");
   for (auto& listener : listeners_) listener->stop();
   host_.stop();
-  if (handoff_) co_await handoff_->stop();
+  // While it still listens: afterwards a successor may take the place.
+  if (!handoff_options_.path.empty()) ::unlink(handoff_options_.path.c_str());
+  // Whoever has subscribed is told of the end of every connection.
   co_await server_.stop();
+  if (handoff_) co_await handoff_->stop();
 }
 
 Service::End Service::run() {

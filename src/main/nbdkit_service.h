@@ -8,7 +8,7 @@
 
 #include "async/runtime.h"
 #include "block/layer_stack.h"
-#include "handoff/handoff_control.h"
+#include "handoff/handoff_door.h"
 #include "main/nbdkit_options.h"
 #include "main/nbdkit_process.h"
 #include "main/nbdkit_signals.h"
@@ -20,7 +20,7 @@
 namespace nbdkit {
 
 // Made after the last fork. What is passed outlives it.
-class Service final : private Watcher {
+class Service final : private Watcher, private ServerObserver {
  public:
   Service(const Options& options, LayerStack& stack, PluginHost& host, const StopSignals& signals);
   Service(const Service&) = delete;
@@ -30,9 +30,11 @@ class Service final : private Watcher {
   // The ways in. Connections are accepted as soon as run() turns.
   Result<void> accept_on(std::vector<UniqueFd> listening);
   Result<void> serve_streams(StandardStreams streams);
-  // When the other end has gone the connections that it gave live on, for behind them is perhaps a
-  // mounted file system; the last of them ends the server, unless it listens elsewhere.
+  // When the other ends have gone the connections that it gave live on, for behind them is perhaps
+  // a mounted file system; the last of them ends the server, unless it listens elsewhere.
   Result<void> take_handoffs(UniqueFd control);
+  // `sockets` in the order of `given`. One that cannot be served makes the end `failed`.
+  void serve_given(const std::vector<GivenSocket>& given, std::vector<UniqueFd> sockets);
 
   enum class End {
     orderly,
@@ -43,20 +45,24 @@ class Service final : private Watcher {
   End run();
 
  private:
-  // Stops later: whoever asks for the end stands in what ends.
-  class StopJob final : public Job {
+  // Calls a member function later: whoever asks for the end stands in what ends.
+  class Later final : public Job {
    public:
-    explicit StopJob(Service& service) : service_(service) {}
-    void run() noexcept override { service_.stop(); }
+    Later(Service& service, void (Service::*function)()) : service_(service), function_(function) {}
+    void run() noexcept override { (service_.*function_)(); }
 
    private:
     Service& service_;
+    void (Service::*function_)();
   };
 
   void ready(std::uint32_t epoll_events) noexcept override;
-  void start(UniqueFd socket, bool foreign);
+  void emptied() override { stop_if_over(); }
+  void start(UniqueFd socket, StartOptions options, bool needed);
+  bool is_over() const;
   void stop_if_over();
-  void stop_soon();
+  void stop_if_still_over();
+  void relay_ended();
   void stop();
   Task<void> shut_down();
 
@@ -64,17 +70,17 @@ class Service final : private Watcher {
   PluginHost& host_;
   const StopSignals& signals_;
   Log& log_;
-  const bool single_;
-  StopJob stop_job_;         // deferred at most once
-  StopJob relay_ended_job_;  // posted by the relay
+  const HandoffOptions handoff_options_;
+  Later check_job_{*this, &Service::stop_if_still_over};
+  Later relay_job_{*this, &Service::relay_ended};  // posted by the relay
   Runtime runtime_;
   Loop& loop_;
   Server server_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::optional<StdioRelay> relay_;
-  std::optional<HandoffControl> handoff_;
-  bool handoff_lost_ = false;
-  bool stop_deferred_ = false;
+  std::optional<HandoffDoor> handoff_;
+  bool relay_ended_ = false;
+  bool check_deferred_ = false;
   bool stopping_ = false;
   End end_ = End::orderly;
 };

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "handoff/handoff_door.h"
 #include "server/listener.h"
 
 namespace nbdkit {
@@ -83,11 +84,17 @@ Result<Sockets> open_sockets(const Options& options, const Identity& identity, L
   sockets.address.export_name = options.export_name;
   const bool tcp_asked = options.port.has_value() || !options.ip_address.empty();
   if (options.single) return sockets;
+  if (!options.handoff.path.empty()) {
+    Result<UniqueFd> control = listen_handoff(options.handoff.path, options.handoff.mode);
+    if (!control.ok()) return std::move(control).error();
+    sockets.handoff = std::move(control).value();
+    log.debug("", "control sockets may connect to {}", options.handoff.path);
+  }
   if (!options.unix_path.empty()) {
     NBDKIT_TRY(open_unix(options.unix_path, sockets));
   } else if (options.private_unix || (options.run && !tcp_asked)) {
     NBDKIT_TRY(open_private(identity, sockets));
-  } else if (tcp_asked || !options.handoff_fd) {
+  } else if (tcp_asked || !options.handoff.any()) {
     NBDKIT_TRY(open_tcp(options, log, sockets));
   } else {
     return sockets;

@@ -40,12 +40,13 @@ class PrivateFolder {
 
 struct Sockets {
   std::vector<UniqueFd> listening;
+  UniqueFd handoff;  // of --handoff
   Address address;
   PrivateFolder folder;
 };
 
-// None at all for -s and, unless one is asked for, with --handoff-fd. --run alone has a private
-// Unix socket, everything else TCP.
+// For clients none at all with -s and, unless one is asked for, with --fd and --handoff. --run
+// alone has a private Unix socket, everything else TCP.
 Result<Sockets> open_sockets(const Options& options, const Identity& identity, Log& log);
 
 }  // namespace nbdkit

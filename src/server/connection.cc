@@ -31,7 +31,50 @@ Peer peer_of(int socket) {
   return peer;
 }
 
+ConnectionEnd end_of(TransmissionEnd end) {
+  switch (end) {
+    case TransmissionEnd::disconnected:
+      return ConnectionEnd::disconnected;
+    case TransmissionEnd::closed:
+      return ConnectionEnd::closed;
+    case TransmissionEnd::failed:
+      return ConnectionEnd::failed;
+    case TransmissionEnd::drained:
+      return ConnectionEnd::stopped;
+  }
+  return ConnectionEnd::failed;
+}
+
+ConnectionEnd end_of(const Error& error) {
+  if (error.code == std::errc::operation_canceled) return ConnectionEnd::stopped;
+  if (error.code == std::errc::connection_reset) return ConnectionEnd::closed;
+  return ConnectionEnd::failed;
+}
+
 }  // namespace
+
+// A take-over under way, and its deadline.
+class Connection::Move final : public Timer {
+ public:
+  Move(Connection& connection, std::function<void(Result<MovedConnection>)> told)
+      : connection_(connection), told_(std::move(told)) {}
+  virtual ~Move() = default;
+
+  void tell(Result<MovedConnection> result) { std::exchange(told_, nullptr)(std::move(result)); }
+
+  std::optional<MovedConnection> moved;  // all but the socket, when the transmission has drained
+
+ private:
+  void expired() noexcept override {
+    // One that is ending already is as good as moved.
+    if (connection_.transmission_ == nullptr || !connection_.transmission_->go_on_serving()) return;
+    tell(Error(std::errc::timed_out, "its requests take too long; it is served on"));
+    connection_.move_.reset();
+  }
+
+  Connection& connection_;
+  std::function<void(Result<MovedConnection>)> told_;
+};
 
 Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
                        ServerOptions server_options, StartOptions options)
@@ -47,10 +90,13 @@ Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
   context_.kernel = options_.kernel;
 }
 
+Connection::~Connection() = default;
+
 void Connection::begin(UniqueFd socket, Events events) {
   events_ = std::move(events);
   auto work = [self = shared_from_this(), fd = socket.release()] {
-    finish(self->serve(UniqueFd(fd)), [self](Result<void>) { self->events_.ended(); });
+    finish(self->serve(UniqueFd(fd)),
+           [self](Result<ConnectionEnd> end) { self->events_.ended(end.value()); });
   };
   post(loop_, std::move(work));
 }
@@ -72,6 +118,31 @@ void Connection::abandon() {
   });
 }
 
+void Connection::take_over(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told) {
+  post(loop_, [self = shared_from_this(), limit, told = std::move(told)] {
+    self->begin_move(limit, std::move(told));
+  });
+}
+
+void Connection::begin_move(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told) {
+  if (transmission_ == nullptr || draining_ || move_ != nullptr) {
+    return told(Error(std::errc::operation_not_permitted,
+                      "it is in its handshake, or on its way to its end"));
+  }
+  move_ = std::make_unique<Move>(*this, std::move(told));
+  loop_.timers().arm(*move_, loop_.now() + limit);
+  transmission_->drain();
+}
+
+void Connection::end_move(SocketStream& stream) {
+  std::unique_ptr<Move> move = std::move(move_);
+  if (!move->moved) {
+    return move->tell(Error(std::errc::connection_reset, "the connection has ended meanwhile"));
+  }
+  move->moved->socket = stream.release();
+  move->tell(std::move(*move->moved));
+}
+
 void Connection::log_failure(const Error& error) {
   // A client that leaves early, and our own stop, are nobody's failure.
   if (error.code == std::errc::operation_canceled || error.code == std::errc::connection_reset) {
@@ -80,10 +151,10 @@ void Connection::log_failure(const Error& error) {
   log_.error(who_, "{}", error.message());
 }
 
-Task<void> Connection::serve(UniqueFd socket) {
+Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
   context_.peer = peer_of(socket.get());
   SocketStream stream(std::move(socket));
-  Agreement agreement;
+  Agreement agreement = options_.agreement;
   agreement.read_only = context_.read_only;
   Result<DevicePtr> opened = DevicePtr();
   if (options_.mode == StartOptions::Mode::handshake) {
@@ -91,12 +162,21 @@ Task<void> Connection::serve(UniqueFd socket) {
   } else {
     opened = co_await open_export().as_result();
   }
+  ConnectionEnd end = ConnectionEnd::disconnected;
   if (!opened.ok()) {
-    log_failure(opened.error());
+    // Otherwise it is what start() has ended with.
+    if (options_.mode == StartOptions::Mode::handshake) log_failure(opened.error());
+    end = end_of(opened.error());
   } else if (opened.value()) {
-    co_await transmit(stream, std::move(opened).value(), agreement);
+    end = co_await transmit(stream, std::move(opened).value(), agreement);
   }
   co_await gate_.drained();
+  if (move_) {
+    if (move_->moved) end = ConnectionEnd::moved;
+    end_move(stream);
+  }
+  if (options_.foreign) loop_.close_elsewhere(stream.release());
+  co_return end;
 }
 
 Task<DevicePtr> Connection::negotiate(ByteStream& stream, Agreement& agreement) {
@@ -104,6 +184,7 @@ Task<DevicePtr> Connection::negotiate(ByteStream& stream, Agreement& agreement) 
   Handshake handshake(channel, stack_.top(), context_, who_);
   DevicePtr device = co_await handshake.run();
   agreement = handshake.agreement();
+  if (device) events_.transmitting(context_.export_name);
   co_return device;
 }
 
@@ -125,23 +206,40 @@ Task<DevicePtr> Connection::open_export() {
     events_.opened(Error(accepted.error().code, std::string(accepted.error().detail())));
     co_await fail(std::move(accepted).error());
   }
+  events_.transmitting(context_.export_name);
   events_.opened(std::move(info));
   co_return std::move(device).value();
 }
 
-Task<void> Connection::transmit(ByteStream& stream, DevicePtr opened, Agreement agreement) {
+Task<ConnectionEnd> Connection::transmit(ByteStream& stream, DevicePtr opened,
+                                         Agreement agreement) {
   Chain device(std::move(opened));
   Result<TransmissionEnd> end = TransmissionEnd::drained;
   if (!draining_) {
     Transmission transmission(context_, stream, device, agreement, who_);
     transmission_ = &transmission;
-    end = co_await transmission.serve().as_result();
+    end = co_await transmission.serve(options_.unread).as_result();
     transmission_ = nullptr;
+    if (move_) loop_.timers().disarm(*move_);
+    if (move_ && end.ok() && end.value() == TransmissionEnd::drained) {
+      std::span<const std::byte> unread = transmission.unread();
+      move_->moved.emplace();
+      move_->moved->unread.assign(unread.begin(), unread.end());
+      move_->moved->agreement = agreement;
+      move_->moved->export_name = context_.export_name;
+      move_->moved->kernel = options_.kernel;
+      move_->moved->info =
+          export_info(device.properties(), context_.read_only, agreement.structured_replies);
+    }
   }
   if (!end.ok()) log_failure(end.error());
   gate_.close();
   Result<void> closed = co_await device.close().as_result();
   if (!closed.ok()) log_.error(who_, "close: {}", closed.error().message());
+  if (draining_ && end.ok() && end.value() == TransmissionEnd::failed) {
+    co_return ConnectionEnd::stopped;  // abandoned
+  }
+  co_return end.ok() ? end_of(end.value()) : ConnectionEnd::failed;
 }
 
 }  // namespace nbdkit

@@ -22,11 +22,13 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // functions must not touch the connection.
   struct Events {
     std::function<void(Result<ExportInfo>)> opened;
-    std::function<void()> ended;
+    std::function<void(std::string export_name)> transmitting;
+    std::function<void(ConnectionEnd)> ended;
   };
 
   Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log, ServerOptions server_options,
              StartOptions options);
+  ~Connection();
 
   // Any thread, once each.
   void begin(UniqueFd socket, Events events);
@@ -34,14 +36,21 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void drain();
   // Ends without another byte.
   void abandon();
+  // Ends at the boundary of a request and gives the socket away (Server::take_over). `told` is
+  // called once, on the connection's loop or, when the connection has ended, as soon as possible.
+  void take_over(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told);
 
   Loop& loop() const { return loop_; }
 
  private:
-  Task<void> serve(UniqueFd socket);
+  class Move;
+
+  Task<ConnectionEnd> serve(UniqueFd socket);
   Task<DevicePtr> negotiate(ByteStream& stream, Agreement& agreement);
   Task<DevicePtr> open_export();
-  Task<void> transmit(ByteStream& stream, DevicePtr opened, Agreement agreement);
+  Task<ConnectionEnd> transmit(ByteStream& stream, DevicePtr opened, Agreement agreement);
+  void begin_move(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told);
+  void end_move(SocketStream& stream);
   void log_failure(const Error& error);
 
   Loop& loop_;
@@ -54,6 +63,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Events events_;
   bool draining_ = false;
   Transmission* transmission_ = nullptr;  // while it runs
+  std::unique_ptr<Move> move_;            // under way
 };
 
 }  // namespace nbdkit

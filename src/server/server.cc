@@ -3,53 +3,57 @@
 
 #include <sys/socket.h>
 
-#include <optional>
+#include <algorithm>
 #include <utility>
 
+#include "async/answer.h"
 #include "async/post.h"
 #include "base/check.h"
 #include "server/connection.h"
 
 namespace nbdkit {
-namespace {
 
-// Waits on the main loop for what happens on a connection's.
-class Opening final : public Job {
+struct Server::Member {
+  std::shared_ptr<Connection> connection;
+  ConnectionView view;
+  std::optional<std::uint64_t> cookie;  // the kernel's name of a socket that others have, too
+  bool announced = false;               // to the observers
+  std::vector<Gone*> waiting;           // for its end
+};
+
+// A coroutine that waits for the end of a connection.
+class Server::Gone {
  public:
-  explicit Opening(Loop& main_loop) : main_loop_(main_loop) {}
-
+  explicit Gone(Member& member) : member_(member) {}
   bool await_ready() const noexcept { return false; }
-  void await_suspend(std::coroutine_handle<> waiter) noexcept { waiter_ = waiter; }
-  Result<ExportInfo> await_resume() { return std::move(*result_); }
-
-  // The connection's loop. The main loop cannot run the job before it has suspended: both are its.
-  void set(Result<ExportInfo> result) {
-    result_.emplace(std::move(result));
-    main_loop_.post(*this);
+  void await_suspend(std::coroutine_handle<> waiter) noexcept {
+    waiter_ = waiter;
+    member_.waiting.push_back(this);
   }
+  void await_resume() const noexcept {}
+  void tell() { waiter_.resume(); }
 
  private:
-  void run() noexcept override { waiter_.resume(); }
-
-  Loop& main_loop_;
-  std::optional<Result<ExportInfo>> result_;
+  Member& member_;
   std::coroutine_handle<> waiter_;
 };
 
-}  // namespace
-
-// Ends the patience with clients that do not take their answers.
+// Ends the patience with clients that do not take their answers: with one, or with all.
 class Server::Deadline final : public Timer {
  public:
-  explicit Deadline(Server& server) : server_(server) {}
+  explicit Deadline(Server& server, std::optional<ConnectionId> id = std::nullopt)
+      : server_(server), id_(id) {}
   virtual ~Deadline() = default;
 
  private:
   void expired() noexcept override {
-    for (auto& [id, connection] : server_.connections_) connection->abandon();
+    for (auto& [id, member] : server_.members_) {
+      if (!id_ || *id_ == id) member->connection->abandon();
+    }
   }
 
   Server& server_;
+  const std::optional<ConnectionId> id_;
 };
 
 Server::Server(Runtime& runtime, LayerStack& stack, Log& log, ServerOptions options)
@@ -60,41 +64,143 @@ Server::Server(Runtime& runtime, LayerStack& stack, Log& log, ServerOptions opti
       options_(options),
       gate_(main_loop_) {}
 
-Server::~Server() { NBDKIT_CHECK(connections_.empty()); }
+Server::~Server() { NBDKIT_CHECK(members_.empty()); }
+
+// Who is told something may take itself, or another one, off the list.
+template <typename Tell>
+void Server::tell_observers(Tell tell) {
+  for (ServerObserver* observer : std::vector(observers_)) {
+    bool there = std::find(observers_.begin(), observers_.end(), observer) != observers_.end();
+    if (there) tell(*observer);
+  }
+}
+
+// Two connections on one socket would tear each other's requests apart.
+Result<void> Server::admit(int socket, const StartOptions& options, Member& member) {
+  if (!options.foreign) return {};
+  std::uint64_t cookie;
+  socklen_t length = sizeof cookie;
+  if (::getsockopt(socket, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) return {};
+  for (const auto& [id, other] : members_) {
+    if (other->cookie == cookie) {
+      return Error(std::errc::device_or_resource_busy,
+                   fmt::format("the socket is served already, as connection {}", id));
+    }
+  }
+  member.cookie = cookie;
+  return {};
+}
 
 Task<Started> Server::start(UniqueFd socket, StartOptions options) {
-  if (!gate_.enter()) co_await fail(Error(std::errc::operation_canceled, "the server is stopping"));
+  if (gate_.closed()) co_await fail(Error(std::errc::operation_canceled, "the server is stopping"));
+  auto member = std::make_unique<Member>();
+  Result<void> admitted = admit(socket.get(), options, *member);
+  if (!admitted.ok()) co_await fail(std::move(admitted).error());
   Result<Loop*> loop = loops_.acquire();
-  if (!loop.ok()) {
-    gate_.leave();
-    co_await fail(std::move(loop).error());
-  }
-  ConnectionId id = ++last_id_;
-  bool waits = options.mode == StartOptions::Mode::transmission;
+  if (!loop.ok()) co_await fail(std::move(loop).error());
+  NBDKIT_CHECK(gate_.enter());
+  const ConnectionId id = ++last_id_;
+  const bool waits = options.mode == StartOptions::Mode::transmission;
+  member->view.id = id;
+  member->view.owner = options.owner;
+  member->view.mode = options.mode;
+  member->view.kernel = options.kernel;
+  member->announced = !waits;
   auto connection =
       std::make_shared<Connection>(id, *loop.value(), stack_, log_, options_, std::move(options));
-  connections_.emplace(id, connection);
-  Opening opening(main_loop_);
+  member->connection = connection;
+  ConnectionView& view = member->view;
+  members_.emplace(id, std::move(member));
+  Answer<ExportInfo> opening(main_loop_);
   Connection::Events events;
   events.opened = [&opening](Result<ExportInfo> info) { opening.set(std::move(info)); };
-  events.ended = [this, id] { post(main_loop_, [this, id] { ended(id); }); };
+  events.transmitting = [this, &view](std::string name) {
+    post(main_loop_, [&view, name] {
+      view.export_name = name;
+      if (view.phase == ConnectionView::Phase::handshake) {
+        view.phase = ConnectionView::Phase::transmission;
+      }
+    });
+  };
+  events.ended = [this, id](ConnectionEnd end) {
+    post(main_loop_, [this, id, end] { ended(id, end); });
+  };
   connection->begin(std::move(socket), std::move(events));
   ExportInfo info;
   if (waits) {
     Result<ExportInfo> opened = co_await opening;
     if (!opened.ok()) co_await fail(std::move(opened).error());
     info = std::move(opened).value();
+    members_.at(id)->announced = true;
   }
+  tell_observers([&](ServerObserver& observer) { observer.began(view); });
   co_return Started{id, std::move(info)};
 }
 
-void Server::ended(ConnectionId id) {
-  auto found = connections_.find(id);
-  NBDKIT_CHECK(found != connections_.end());
-  loops_.release(found->second->loop());
-  connections_.erase(found);
-  if (told_) told_(id);
+void Server::ended(ConnectionId id, ConnectionEnd end) {
+  auto found = members_.find(id);
+  NBDKIT_CHECK(found != members_.end());
+  std::unique_ptr<Member> member = std::move(found->second);
+  members_.erase(found);
+  loops_.release(member->connection->loop());
+  if (member->announced) {
+    tell_observers([&](ServerObserver& observer) { observer.ended(member->view, end); });
+  }
+  for (Gone* waiting : member->waiting) waiting->tell();
+  if (members_.empty()) tell_observers([](ServerObserver& observer) { observer.emptied(); });
   gate_.leave();
+}
+
+const ConnectionView* Server::find(ConnectionId id) const {
+  auto found = members_.find(id);
+  return found != members_.end() && found->second->announced ? &found->second->view : nullptr;
+}
+
+std::size_t Server::count(const std::function<bool(const ConnectionView&)>& wanted) const {
+  return static_cast<std::size_t>(
+      std::count_if(members_.begin(), members_.end(),
+                    [&](const auto& member) { return wanted(member.second->view); }));
+}
+
+const ConnectionView* Server::next(ConnectionId after,
+                                   const std::function<bool(const ConnectionView&)>& wanted) const {
+  for (auto member = members_.upper_bound(after); member != members_.end(); ++member) {
+    if (member->second->announced && wanted(member->second->view)) return &member->second->view;
+  }
+  return nullptr;
+}
+
+Task<void> Server::close(ConnectionId id, bool drain) {
+  auto found = members_.find(id);
+  if (found == members_.end()) co_await fail(std::errc::no_such_process);
+  Member& member = *found->second;
+  member.view.phase = ConnectionView::Phase::ending;
+  Deadline deadline(*this, id);
+  if (drain) {
+    member.connection->drain();
+    main_loop_.timers().arm(deadline, main_loop_.now() + kDrainMax);
+  } else {
+    member.connection->abandon();
+  }
+  Gone gone(member);
+  co_await gone;
+}
+
+Task<MovedConnection> Server::take_over(ConnectionId id, Nanoseconds limit) {
+  auto found = members_.find(id);
+  if (found == members_.end()) co_await fail(std::errc::no_such_process);
+  Answer<MovedConnection> answer(main_loop_);
+  found->second->connection->take_over(
+      limit, [&answer](Result<MovedConnection> moved) { answer.set(std::move(moved)); });
+  Result<MovedConnection> moved = co_await answer;
+  if (!moved.ok()) co_await fail(std::move(moved).error());
+  // Its end follows at once; from then on the socket may be served again.
+  auto ending = members_.find(id);
+  if (ending != members_.end()) {
+    Gone gone(*ending->second);
+    co_await gone;
+  }
+  co_return std::move(moved).value();
 }
 
 Task<ExportInfo> Server::query(std::string export_name, bool kernel) {
@@ -117,7 +223,11 @@ Task<ExportInfo> Server::query(std::string export_name, bool kernel) {
 }
 
 Task<void> Server::stop() {
-  for (auto& [id, connection] : connections_) connection->drain();
+  tell_observers([](ServerObserver& observer) { observer.stopping(); });
+  for (auto& [id, member] : members_) {
+    member->view.phase = ConnectionView::Phase::ending;
+    member->connection->drain();
+  }
   Deadline deadline(*this);
   main_loop_.timers().arm(deadline, main_loop_.now() + kDrainMax);
   co_await gate_.drained();

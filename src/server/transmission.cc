@@ -24,7 +24,10 @@ Transmission::Transmission(Context& context, ByteStream& stream, const Chain& de
 
 Transmission::~Transmission() { NBDKIT_CHECK(in_flight_ == 0 && !dirty_ && !again_queued_); }
 
-Task<TransmissionEnd> Transmission::serve() {
+Task<TransmissionEnd> Transmission::serve(std::span<const std::byte> unread) {
+  NBDKIT_CHECK(unread.size() <= kUnreadMax);
+  std::copy(unread.begin(), unread.end(), stash_.begin());
+  stash_size_ = unread.size();
   watched_ = EPOLLIN;
   Result<void> watching = context_.loop().watch(stream_.fd(), watched_, *this);
   if (!watching.ok()) co_await fail(std::move(watching).error());
@@ -46,8 +49,17 @@ void Transmission::drain() {
   if (state_ != State::serving) return;
   state_ = State::draining;
   end_ = TransmissionEnd::drained;
-  if (stash_size_ > 0) keep(std::span(stash_).first(std::exchange(stash_size_, 0)));
+  progress_ = true;
   mark_dirty();
+}
+
+bool Transmission::go_on_serving() {
+  if (state_ != State::draining || finished()) return false;
+  state_ = State::serving;
+  end_ = TransmissionEnd::closed;
+  progress_ = true;
+  mark_dirty();
+  return true;
 }
 
 void Transmission::abandon() {
@@ -97,7 +109,7 @@ void Transmission::run() noexcept {
 
 bool Transmission::finished() const {
   if (state_ == State::serving || again_queued_ || !waiter_) return false;
-  if (state_ == State::draining && (partial_ || skip_ > 0)) return false;
+  if (state_ == State::draining && (partial_ || skip_ > 0 || !leftover().empty())) return false;
   return in_flight_ == 0 && (dead_ || outbox_.empty());
 }
 
@@ -189,7 +201,7 @@ void Transmission::keep(std::span<const std::byte> bytes) {
 }
 
 void Transmission::go_on() {
-  if (state_ != State::serving || again_queued_ || send_blocked_ || leftover().empty()) return;
+  if (state_ == State::ending || again_queued_ || send_blocked_ || leftover().empty()) return;
   std::span<const std::byte> rest = consume(leftover());
   if (state_ == State::ending) return;  // stop() has thrown everything away.
   left_from_ = left_.size() - rest.size();
@@ -212,8 +224,6 @@ std::span<const std::byte> Transmission::consume(std::span<const std::byte> byte
       bytes = bytes.subspan(n);
     } else if (partial_) {
       bytes = take_partial(bytes);
-    } else if (state_ == State::draining) {
-      return bytes;
     } else if (bytes.size() < sizeof(RequestWire)) {
       std::memcpy(stash_.data(), bytes.data(), bytes.size());
       stash_size_ = bytes.size();
@@ -235,7 +245,7 @@ bool Transmission::may_begin(std::span<const std::byte> packet) {
     return false;
   }
   if (outbox_.full()) flush();
-  if (send_blocked_ || state_ != State::serving) return false;
+  if (send_blocked_ || state_ == State::ending) return false;
   if (in_flight_ == 0 && sending_.empty()) return true;
   auto header = parse_request(packet.first<sizeof(RequestWire)>());
   std::uint64_t bytes = header ? payload_bytes(*header) : 0;

@@ -20,16 +20,10 @@
 #include "block/device.h"
 #include "proto/errors.h"
 #include "proto/transmission.h"
+#include "server/agreement.h"
 #include "server/outbox.h"
 
 namespace nbdkit {
-
-// What the handshake has agreed on.
-struct Agreement {
-  bool structured_replies = false;
-  bool base_allocation = false;
-  bool read_only = false;
-};
 
 // How a transmission came to its end.
 enum class TransmissionEnd {
@@ -52,18 +46,23 @@ class Transmission final : private Watcher, private Job {
                std::string_view who);
   ~Transmission();
 
+  // `unread` was received by whoever served this socket before (unread() there).
+  static constexpr std::size_t kUnreadMax = sizeof(RequestWire) - 1;
+
   // Serves until the client leaves or drain() is called. Nothing is under way when it ends, and
   // what was answered has been sent unless the socket failed.
-  Task<TransmissionEnd> serve();
+  Task<TransmissionEnd> serve(std::span<const std::byte> unread = {});
 
-  // Stops at the boundary of a request: receives only the missing rest of a request that has begun,
-  // finishes everything and lets serve() end.
+  // Stops at the boundary of a request: receives only the missing rest of a payload that has begun,
+  // finishes every request that has been received and lets serve() end.
   void drain();
+  // Takes drain() back. False when serve() is ending already.
+  bool go_on_serving();
   // Stops at once: nothing more is received or sent; serve() ends when the device has answered.
   void abandon();
 
-  // After serve() ended with `drained`: what was received of requests that were not begun.
-  std::span<const std::byte> leftover() const { return std::span(left_).subspan(left_from_); }
+  // After serve() ended with `drained`: the beginning of a request, at most kUnreadMax bytes.
+  std::span<const std::byte> unread() const { return std::span(stash_).first(stash_size_); }
 
  private:
   struct Slot;
@@ -87,6 +86,7 @@ class Transmission final : private Watcher, private Job {
   void ready(std::uint32_t epoll_events) noexcept override;
 
   void receive();
+  std::span<const std::byte> leftover() const { return std::span(left_).subspan(left_from_); }
   std::span<const std::byte> consume(std::span<const std::byte> bytes);
   std::span<const std::byte> take_request(std::span<const std::byte> bytes);
   std::span<const std::byte> take_write(const RequestHeader& header,

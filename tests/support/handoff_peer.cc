@@ -70,7 +70,14 @@ bool HandoffPeer::send(std::string_view packet, const std::vector<int>& descript
 
 HandoffPeer::Message HandoffPeer::receive() {
   std::string bytes(70'000, '\0');
-  ssize_t got = ::recv(socket_.get(), bytes.data(), bytes.size(), 0);
+  iovec piece{bytes.data(), bytes.size()};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control;
+  msghdr packet{};
+  packet.msg_iov = &piece;
+  packet.msg_iovlen = 1;
+  packet.msg_control = control.data();
+  packet.msg_controllen = control.size();
+  ssize_t got = ::recvmsg(socket_.get(), &packet, MSG_CMSG_CLOEXEC);
   EXPECT_GE(got, static_cast<ssize_t>(kHeaderSize)) << std::strerror(errno);
   if (got < static_cast<ssize_t>(kHeaderSize)) return {};
   bytes.resize(static_cast<std::size_t>(got));
@@ -82,6 +89,12 @@ HandoffPeer::Message HandoffPeer::receive() {
   message.flags = static_cast<std::uint32_t>(number_at(bytes, 8, 4));
   message.sequence = number_at(bytes, 16, 8);
   message.body = bytes.substr(kHeaderSize);
+  if (const cmsghdr* rights = CMSG_FIRSTHDR(&packet)) {
+    int descriptor;
+    std::memcpy(&descriptor, CMSG_DATA(rights), sizeof descriptor);
+    message.descriptor.reset(descriptor);
+  }
+  EXPECT_EQ(message.flags, message.descriptor ? 1u : 0u);
   return message;
 }
 

@@ -36,6 +36,7 @@ class HandoffPeer {
     std::uint32_t flags = 0;
     std::uint64_t sequence = 0;
     std::string body;
+    UniqueFd descriptor;
   };
 
   explicit HandoffPeer(UniqueFd socket);

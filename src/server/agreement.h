@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Agreement: what a handshake has agreed on, and what a connection takes along when it moves.
+#pragma once
+
+namespace nbdkit {
+
+struct Agreement {
+  bool structured_replies = false;
+  bool base_allocation = false;
+  bool read_only = false;
+};
+
+}  // namespace nbdkit
