@@ -5,15 +5,10 @@
 #include <ctime>
 
 #include "base/check.h"
+#include "base/clock.h"
 
 namespace nbdkit {
 namespace {
-
-Nanoseconds monotonic_now() {
-  timespec time;
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return Seconds(time.tv_sec) + Nanoseconds(time.tv_nsec);
-}
 
 // A coroutine that waits for a time, or for its gate to close.
 class Sleeper final : public Timer, public Gate::Interruptible, public Job {

@@ -117,18 +117,28 @@ CDevice::CDevice(std::unique_ptr<CConnection> connection, const CFunctions& func
       handle_(opened.handle),
       can_zero_(opened.can_zero),
       fua_(opened.fua),
-      cache_(opened.cache) {}
+      cache_(opened.cache),
+      reads_(connection_->plugin().reads()),
+      writes_(connection_->plugin().writes()) {}
 
 Task<void> CDevice::pread(Request request, Reply& reply) {
+  if (request.length > kDataMax) return read_in_pieces(request, reply);
+  return read_piece(request.offset, request.length, reply);
+}
+
+Task<void> CDevice::read_piece(std::uint64_t offset, std::uint64_t length, Reply& reply) {
+  Result<std::span<std::byte>> buffer = reply.buffer(length);
+  if (!buffer.ok()) return Result<void>(std::move(buffer).error());
+  std::span<std::byte> bytes = buffer.value();
+  return connection_->run_data(reads_, length, [this, bytes, offset](CallContext& context) {
+    return functions_.pread(context, handle_, bytes, offset);
+  });
+}
+
+Task<void> CDevice::read_in_pieces(Request request, Reply& reply) {
   for (std::uint64_t done = 0; done < request.length;) {
     std::uint64_t length = std::min(kDataMax, request.length - done);
-    Result<std::span<std::byte>> buffer = reply.buffer(length);
-    if (!buffer.ok()) co_await fail(std::move(buffer).error());
-    std::span<std::byte> bytes = buffer.value();
-    std::uint64_t offset = request.offset + done;
-    co_await connection_->run(Messages::log, [this, bytes, offset](CallContext& context) {
-      return functions_.pread(context, handle_, bytes, offset);
-    });
+    co_await read_piece(request.offset + done, length, reply);
     done += length;
   }
 }
@@ -136,10 +146,13 @@ Task<void> CDevice::pread(Request request, Reply& reply) {
 Task<void> CDevice::pwrite(Request request, Payload& payload) {
   Result<void> pinned = payload.pin();
   if (!pinned.ok()) return pinned;
-  return connection_->run(Messages::log, [this, request, &payload](CallContext& context) {
-    return Calls(*this, context)
-        .write(request.offset, payload.bytes(), request.has(RequestFlags::fua));
-  });
+  const bool fua = request.has(RequestFlags::fua);
+  auto write = [this, offset = request.offset, fua, &payload](CallContext& context) {
+    return Calls(*this, context).write(offset, payload.bytes(), fua);
+  };
+  // With FUA there may be a flush in it, which says nothing about writes.
+  if (fua) return connection_->run(Messages::log, write);
+  return connection_->run_data(writes_, request.length, write);
 }
 
 Task<void> CDevice::flush() {

@@ -7,6 +7,7 @@
 
 #include "block/device.h"
 #include "plugin_host/c_connection.h"
+#include "plugin_host/inline_rule.h"
 #include "plugin_host/opening.h"
 
 namespace nbdkit {
@@ -36,6 +37,9 @@ class CDevice final : public BlockDevice {
  private:
   class Calls;
 
+  Task<void> read_piece(std::uint64_t offset, std::uint64_t length, Reply& reply);
+  Task<void> read_in_pieces(Request request, Reply& reply);
+
   std::unique_ptr<CConnection> connection_;  // Until it is closed.
   const CFunctions& functions_;
   const std::span<const std::byte> zeroes_;  // kDataMax of them
@@ -43,6 +47,8 @@ class CDevice final : public BlockDevice {
   const bool can_zero_;
   const FuaMode fua_;
   const CacheMode cache_;
+  InlineRule& reads_;
+  InlineRule& writes_;
 };
 
 }  // namespace nbdkit

@@ -12,6 +12,7 @@
 #include "plugin_host/c_module.h"
 #include "plugin_host/call_queue.h"
 #include "plugin_host/connection_turn.h"
+#include "plugin_host/inline_rule.h"
 #include "plugin_host/plugin_host.h"
 #include "plugin_host/zero_pages.h"
 
@@ -38,6 +39,10 @@ class CPlugin final : public Layer {
   void set_survives(Survives survives) { survives_ = survives; }
   // -t: calls under way for one connection when the thread model is parallel. 0 is the default.
   void set_calls_max(std::size_t calls) { calls_max_ = calls == 0 ? kCallsMaxDefault : calls; }
+
+  // What is known of the time that its calls take, by all connections.
+  InlineRule& reads() { return reads_; }
+  InlineRule& writes() { return writes_; }
 
   // The plugin's `name`, which need not be the word on the command line.
   std::string_view name() const { return module_.table().name; }
@@ -90,7 +95,9 @@ class CPlugin final : public Layer {
   bool loaded_ = false;
   bool forked_ = false;
   CallQueue all_calls_{1};  // With one_call_in_all().
-  ConnectionTurn turn_;     // With serialize_connections.
+  InlineRule reads_;
+  InlineRule writes_;
+  ConnectionTurn turn_;  // With serialize_connections.
 };
 
 // The Error's detail is what the user is told: it has dlopen's words when the file cannot be

@@ -13,6 +13,18 @@ void CallQueue::Call::start() {
   loop_.submit(*this);
 }
 
+bool CallQueue::enter() {
+  std::lock_guard lock(mutex_);
+  if (running_ == width_) return false;
+  ++running_;
+  return true;
+}
+
+// Whoever has come meanwhile, from another loop, goes on a worker.
+void CallQueue::leave(Loop& loop) {
+  if (Call* call = next()) loop.submit(*call);
+}
+
 CallQueue::Call* CallQueue::next() {
   std::lock_guard lock(mutex_);
   Job* job = waiting_.pop();

@@ -28,6 +28,15 @@ class CallQueue {
   template <typename Function>
   Task<typename std::invoke_result_t<Function&>::value_type> run(Loop& loop, Function function);
 
+  // The same on this thread, the loop's, when nobody has to wait for it; otherwise nothing happens.
+  template <typename Function>
+  std::optional<std::invoke_result_t<Function&>> run_here(Loop& loop, Function& function) {
+    if (!enter()) return std::nullopt;
+    auto result = function();
+    leave(loop);
+    return result;
+  }
+
  private:
   // run() first on a worker, then on the loop.
   class Call : public Job {
@@ -50,6 +59,8 @@ class CallQueue {
   template <typename Function>
   class FunctionCall;
 
+  bool enter();
+  void leave(Loop& loop);
   Call* next();
 
   const std::size_t width_;
