@@ -9,6 +9,8 @@
 #include <array>
 #include <utility>
 
+#include "support/socket_pair.h"
+
 namespace nbdkit {
 namespace {
 
@@ -21,21 +23,10 @@ bool ends(int fd) {
   return ::poll(&state, 1, kPatienceMs) == 1 && ::recv(fd, &byte, 1, 0) == 0;
 }
 
-struct Pair {
-  Pair() {
-    std::array<int, 2> ends;
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
-    ours.reset(ends[0]);
-    theirs.reset(ends[1]);
-  }
-  UniqueFd ours;
-  UniqueFd theirs;
-};
-
 TEST(Closer, WhatItIsGivenIsClosed) {
   Closer closer;
   for (int round = 0; round < 100; ++round) {
-    Pair pair;
+    SocketPair pair;
     closer.close(std::move(pair.ours));
     ASSERT_TRUE(ends(pair.theirs.get()));
   }
@@ -58,7 +49,7 @@ TEST(Closer, OneThatBlocksIsWaitedForByNobody) {
   std::array<char, 65536> data{};
   while (::send(ours.get(), data.data(), data.size(), MSG_DONTWAIT) > 0) {
   }
-  Pair pair;
+  SocketPair pair;
   {
     Closer closer;
     closer.close(std::move(ours));

@@ -8,24 +8,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <array>
-
 #include "base/unique_fd.h"
 #include "support/open_files.h"
+#include "support/socket_pair.h"
 
 namespace nbdkit {
 namespace {
-
-struct Pair {
-  explicit Pair(int type) {
-    std::array<int, 2> ends;
-    EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends.data()), 0);
-    ours.reset(ends[0]);
-    theirs.reset(ends[1]);
-  }
-  UniqueFd ours;
-  UniqueFd theirs;
-};
 
 void expect_refused(int fd, std::string_view what) {
   Result<void> checked = check_stream_socket(fd);
@@ -47,7 +35,7 @@ UniqueFd listening(int family) {
 }
 
 TEST(DescriptorRules, ConnectedStreamSocketsAreTaken) {
-  Pair pair(SOCK_STREAM);
+  SocketPair pair(SOCK_STREAM);
   EXPECT_TRUE(check_stream_socket(pair.ours.get()).ok());
   for (int family : {AF_INET, AF_INET6}) {
     UniqueFd server = listening(family);
@@ -68,7 +56,7 @@ TEST(DescriptorRules, ConnectedStreamSocketsAreTaken) {
 }
 
 TEST(DescriptorRules, OneWithDataOrHalfClosedIsTaken) {
-  Pair pair(SOCK_STREAM);
+  SocketPair pair(SOCK_STREAM);
   ASSERT_EQ(::send(pair.theirs.get(), "x", 1, 0), 1);
   EXPECT_TRUE(check_stream_socket(pair.ours.get()).ok());
   ::shutdown(pair.theirs.get(), SHUT_WR);
@@ -76,9 +64,9 @@ TEST(DescriptorRules, OneWithDataOrHalfClosedIsTaken) {
 }
 
 TEST(DescriptorRules, EverythingElseIsNamed) {
-  Pair packets(SOCK_SEQPACKET);
+  SocketPair packets(SOCK_SEQPACKET);
   expect_refused(packets.ours.get(), "a seqpacket socket (Unix)");
-  Pair datagrams(SOCK_DGRAM);
+  SocketPair datagrams(SOCK_DGRAM);
   expect_refused(datagrams.ours.get(), "a datagram socket (Unix)");
   UniqueFd udp(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   expect_refused(udp.get(), "a datagram socket (IPv4)");
@@ -96,7 +84,7 @@ TEST(DescriptorRules, EverythingElseIsNamed) {
   UniqueFd path(::open("/", O_PATH | O_CLOEXEC));
   expect_refused(path.get(), "not an open socket");
   expect_refused(12345, "not an open socket");
-  Pair left(SOCK_STREAM);
+  SocketPair left(SOCK_STREAM);
   left.theirs.reset();
   expect_refused(left.ours.get(), "a socket (Unix) whose other end is gone");
 }

@@ -19,6 +19,7 @@
 #include "handoff/handoff_control.h"
 #include "lib/handoff/handoff_wire.h"
 #include "support/handoff_peer.h"
+#include "support/socket_pair.h"
 #include "support/stack.h"
 #include "support/test_server.h"
 
@@ -59,17 +60,6 @@ class NamedLayer final : public Layer {
   std::promise<void> go_;
   std::shared_future<void> told_ = go_.get_future().share();
   std::unique_ptr<ScriptedLayer> disk_;
-};
-
-struct SocketPair {
-  SocketPair() {
-    std::array<int, 2> ends;
-    EXPECT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
-    ours.reset(ends[0]);
-    theirs.reset(ends[1]);
-  }
-  UniqueFd ours;
-  UniqueFd theirs;
 };
 
 class HandoffControlTest : public testing::Test {
