@@ -47,20 +47,6 @@ std::uint64_t block_size_of(const HandoffExport& info) {
 
 }  // namespace
 
-class Attachment::EventsEar final : public Watcher {
- public:
-  EventsEar(Loop& loop, int fd, Attachment& told) : loop_(loop), fd_(fd), told_(told) {}
-  ~EventsEar() { loop_.unwatch(fd_, *this); }
-  Result<void> start() { return loop_.watch(fd_, EPOLLIN, *this); }
-
- private:
-  void ready(std::uint32_t) noexcept override { told_.take_events(); }
-
-  Loop& loop_;
-  int fd_;
-  Attachment& told_;
-};
-
 Attachment::Attachment(Loop& loop, KeeperLog& log, const AttachOptions& options,
                        std::function<void()> changed)
     : loop_(loop),
@@ -214,8 +200,8 @@ Task<void> Attachment::connect() {
   co_await give_connections(kernel_ends);
   backend_ = new_identifier();
   ConnectRequest request = connect_request(kernel_ends);
-  events_ = std::make_unique<EventsEar>(loop_, control_.events_fd(), *this);
-  Result<void> listening = events_->start();
+  events_ = std::make_unique<FdWatch>(loop_, control_.events_fd(), [this] { take_events(); });
+  Result<void> listening = events_->start(EPOLLIN);
   if (!listening.ok()) co_await fail(std::move(listening).error());
   std::uint32_t index = co_await control_.connect(request);
   attached_ = true;

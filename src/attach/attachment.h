@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "async/fd_watch.h"
 #include "async/gate.h"
 #include "async/loop.h"
 #include "attach/attachment_status.h"
@@ -50,8 +51,6 @@ class Attachment final : private DetachPeer {
   AttachmentStatus status() const;
 
  private:
-  class EventsEar;
-
   Task<void> take_steps();
   Result<void> take_free_device();
   Result<void> take_lock();
@@ -100,7 +99,7 @@ class Attachment final : private DetachPeer {
   bool served_ = true;  // when detaching began
   std::string reason_;
   unsigned dead_ = 0;  // connections
-  std::unique_ptr<EventsEar> events_;
+  std::unique_ptr<FdWatch> events_;
 };
 
 }  // namespace nbdkit

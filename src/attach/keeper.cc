@@ -6,34 +6,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <functional>
 #include <utility>
 
 #include "attach/keeper_identity.h"
 
 namespace nbdkit {
-
-class Keeper::Ear final : public Watcher {
- public:
-  Ear(Loop& loop, int fd, std::function<void()> told)
-      : loop_(loop), fd_(fd), told_(std::move(told)) {}
-  ~Ear() {
-    if (watching_) loop_.unwatch(fd_, *this);
-  }
-  Result<void> start(std::uint32_t events) {
-    Result<void> started = loop_.watch(fd_, events, *this);
-    watching_ = started.ok();
-    return started;
-  }
-
- private:
-  void ready(std::uint32_t) noexcept override { told_(); }
-
-  Loop& loop_;
-  int fd_;
-  std::function<void()> told_;
-  bool watching_ = false;
-};
 
 Keeper::Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report)
     : log_(log),
@@ -57,7 +34,7 @@ ExitCode Keeper::run() {
 
 Task<void> Keeper::live() {
   Result<void> begun = co_await begin().as_result();
-  user_ear_.reset();
+  user_watch_.reset();
   if (begun.ok()) {
     NBDKIT_CHECK(kept_.enter());
     ready_ = true;
@@ -67,7 +44,7 @@ Task<void> Keeper::live() {
   }
   co_await attachment_.close();
   co_await control_.stop();
-  signals_ear_.reset();
+  signals_watch_.reset();
   if (begun.ok()) co_return;
   report_.failed(begun.error());
   co_await fail(std::move(begun).error());
@@ -93,16 +70,19 @@ Result<void> Keeper::watch_signals() {
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signals_.reset(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!signals_) return os_error("signalfd");
-  signals_ear_ = std::make_unique<Ear>(loop_, signals_.get(), [this] { take_signal(); });
-  return signals_ear_->start(EPOLLIN);
+  signals_watch_ = std::make_unique<FdWatch>(loop_, signals_.get(), [this] { take_signal(); });
+  return signals_watch_->start(EPOLLIN);
 }
 
 // Who gives up waiting (^C) does not want the device any more.
 void Keeper::watch_user() {
   int fd = report_.abandoned_fd();
   if (fd < 0) return;
-  user_ear_ = std::make_unique<Ear>(loop_, fd, [this] { attachment_.interrupt(); });
-  Result<void> started = user_ear_->start(0);
+  user_watch_ = std::make_unique<FdWatch>(loop_, fd, [this] {
+    user_watch_->stop();  // A hang-up is told for as long as it is watched for.
+    attachment_.interrupt();
+  });
+  Result<void> started = user_watch_->start(0);
   if (!started.ok()) log_.debug("", "{}", started.error().message());
 }
 

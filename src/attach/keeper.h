@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "async/fd_watch.h"
 #include "async/gate.h"
 #include "async/runtime.h"
 #include "attach/attachment.h"
@@ -44,8 +45,6 @@ class Keeper final : private ControlHandler {
   ExitCode run();
 
  private:
-  class Ear;
-
   Task<void> live();
   Task<void> begin();
   Task<std::string> detach(DetachOptions options);
@@ -67,8 +66,8 @@ class Keeper final : private ControlHandler {
   ControlServer control_;
   Gate kept_;   // Left when the device is detached.
   Gate calls_;  // Detaching because of a signal.
-  std::unique_ptr<Ear> signals_ear_;
-  std::unique_ptr<Ear> user_ear_;
+  std::unique_ptr<FdWatch> signals_watch_;
+  std::unique_ptr<FdWatch> user_watch_;
   bool ready_ = false;
   ExitCode exit_ = ExitCode::ok;
 };

@@ -52,31 +52,6 @@ Task<void> wait_for_process(Loop& loop, int pidfd, Milliseconds limit) {
 
 }  // namespace
 
-class ServerProcess::Ear final : public Watcher {
- public:
-  Ear(Loop& loop, int fd, std::function<void()> told)
-      : loop_(loop), fd_(fd), told_(std::move(told)) {}
-  ~Ear() {
-    if (watching_) loop_.unwatch(fd_, *this);
-  }
-  Result<void> start() {
-    Result<void> started = loop_.watch(fd_, EPOLLIN, *this);
-    watching_ = started.ok();
-    return started;
-  }
-  void stop() {
-    if (std::exchange(watching_, false)) loop_.unwatch(fd_, *this);
-  }
-
- private:
-  void ready(std::uint32_t) noexcept override { told_(); }
-
-  Loop& loop_;
-  int fd_;
-  std::function<void()> told_;
-  bool watching_ = false;
-};
-
 ServerProcess::ServerProcess(Loop& loop, KeeperLog& log) : loop_(loop), log_(log) {}
 
 ServerProcess::~ServerProcess() = default;
@@ -114,10 +89,10 @@ Result<void> ServerProcess::start(const AttachOptions& options, int kept_memory,
   ended_ = std::move(ended);
   words_ = std::move(words.value().first);
   ::fcntl(words_.get(), F_SETFL, O_NONBLOCK);
-  words_ear_ = std::make_unique<Ear>(loop_, words_.get(), [this] { read_lines(); });
-  end_ear_ = std::make_unique<Ear>(loop_, child_->fd(), [this] { check_end(); });
-  NBDKIT_TRY(words_ear_->start());
-  NBDKIT_TRY(end_ear_->start());
+  words_watch_ = std::make_unique<FdWatch>(loop_, words_.get(), [this] { read_lines(); });
+  end_watch_ = std::make_unique<FdWatch>(loop_, child_->fd(), [this] { check_end(); });
+  NBDKIT_TRY(words_watch_->start(EPOLLIN));
+  NBDKIT_TRY(end_watch_->start(EPOLLIN));
   handoff_ = std::make_unique<HandoffClient>(loop_, std::move(handoff.value().first));
   return handoff_->start([this](Error error) {
     if (!stopping_) log_.debug("", "the server's control socket: {}", error.message());
@@ -134,7 +109,7 @@ void ServerProcess::read_lines() {
   for (;;) {
     ssize_t length = ::read(words_.get(), buffer.data(), buffer.size());
     if (length < 0 && errno == EINTR) continue;
-    if (length == 0) words_ear_->stop();
+    if (length == 0) words_watch_->stop();
     if (length <= 0) return;
     partial_.append(buffer.data(), static_cast<std::size_t>(length));
     for (std::size_t end; (end = partial_.find('\n')) != std::string::npos;) {
@@ -164,7 +139,7 @@ void ServerProcess::check_end() {
   if (!end_.empty()) return;
   std::optional<int> status = child_->ended();
   if (!status) return;
-  end_ear_->stop();
+  end_watch_->stop();
   read_lines();
   if (!partial_.empty()) take_line(std::exchange(partial_, {}));
   end_ = describe_exit(*status);
@@ -206,8 +181,8 @@ Task<void> ServerProcess::stop(bool at_once) {
     co_await wait_for_process(loop_, child_->fd(), kKillMax);
   }
   check_end();
-  end_ear_.reset();
-  words_ear_.reset();
+  end_watch_.reset();
+  words_watch_.reset();
 }
 
 }  // namespace nbdkit

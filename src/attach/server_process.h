@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "async/fd_watch.h"
 #include "async/loop.h"
 #include "attach/child_process.h"
 #include "attach/keeper_log.h"
@@ -52,12 +53,9 @@ class ServerProcess {
   Task<void> stop(bool at_once);
 
  private:
-  class Ear;  // A Watcher that calls a function.
-
   void read_lines();
   void take_line(std::string line);
   void check_end();
-  void unwatch();
 
   Loop& loop_;
   KeeperLog& log_;
@@ -70,8 +68,8 @@ class ServerProcess {
   std::deque<std::string> lines_;
   bool ready_ = false;
   bool stopping_ = false;
-  std::unique_ptr<Ear> words_ear_;
-  std::unique_ptr<Ear> end_ear_;
+  std::unique_ptr<FdWatch> words_watch_;
+  std::unique_ptr<FdWatch> end_watch_;
 };
 
 }  // namespace nbdkit
