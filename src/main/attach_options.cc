@@ -84,6 +84,11 @@ Result<Seconds> parse_seconds(std::string_view option, const std::string& text) 
 Result<void> understand_times(const RawOptions& raw, AttachOptions& attach) {
   Result<Seconds> timeout = parse_seconds("--timeout", raw.timeout);
   if (!timeout.ok()) return std::move(timeout).error();
+  // The driver counts it in ticks of its clock, up to a thousand a second, in 32 bits.
+  constexpr Seconds kTimeoutMax{30 * 86'400};
+  if (timeout.value() > kTimeoutMax) {
+    return usage(fmt::format("--timeout={}: must be at most 30 days; 0 is never", raw.timeout));
+  }
   attach.request_timeout = timeout.value();
   Result<Seconds> dead = parse_seconds("--dead-timeout", raw.dead_timeout);
   if (!dead.ok()) return std::move(dead).error();
@@ -132,9 +137,6 @@ Result<std::string> find_server(const std::string& given) {
 
 Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
                                AttachCommand& command) {
-  if (raw.force || raw.json) {
-    return usage(raw.force ? "--force goes with --detach" : "--json goes with --list or --status");
-  }
   if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
   if (rest.empty()) return usage("which plugin? (nbdkit-attach /dev/nbdN PLUGIN key=value...)");
   if (rest.front().size() > 1 && rest.front().starts_with('-')) {
@@ -160,6 +162,8 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
   if (raw.detach + raw.list + raw.status > 1) {
     return usage("--detach, --list and --status exclude each other");
   }
+  if (raw.force && !raw.detach) return usage("--force goes with --detach");
+  if (raw.json && !raw.list && !raw.status) return usage("--json goes with --list or --status");
   command.json = raw.json;
   command.detach.force = raw.force;
   if (raw.list) {
