@@ -43,11 +43,16 @@ Result<UniqueFd> claim_device(const std::string& node, dev_t number) {
   if (!fd.ok()) {
     if (fd.error().code != std::errc::device_or_resource_busy) return fd;
     return attach_error(ExitCode::busy,
-                        fmt::format("{} is in use: something has claimed it", node));
+                        fmt::format("{} is in use: something that cannot be seen has claimed it, "
+                                    "such as a file system that was unmounted lazily and still "
+                                    "has open files; end that first, or lose data with --force",
+                                    node));
   }
   if (::flock(fd.value().get(), LOCK_EX | LOCK_NB) < 0) {
     return attach_error(ExitCode::busy,
-                        fmt::format("{} is in use: another program locks it", node));
+                        fmt::format("{} is in use: another program locks it; wait for that, or "
+                                    "override it with --force",
+                                    node));
   }
   return fd;
 }
