@@ -297,7 +297,8 @@ void Attachment::server_ended() {
 void Attachment::take_events() {
   Result<LinkEvents> events = control_.take_events();
   if (!events.ok()) return log_.debug("", "{}", events.error().message());
-  if (!index_ || !is_served(state_)) return;
+  // Sockets that we shut down ourselves tell nobody anything.
+  if (!index_ || closed_ || stopped() || !is_served(state_)) return;
   auto dead = std::count(events.value().dead.begin(), events.value().dead.end(), *index_);
   if (dead == 0) return;
   dead_ = std::min(options_.connections, dead_ + static_cast<unsigned>(dead));
