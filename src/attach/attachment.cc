@@ -28,6 +28,8 @@ constexpr Seconds kSetMax{10};     // a knob in sysfs
 constexpr Seconds kGoneMax{10};
 constexpr Seconds kPatience{2};  // with threads inside the kernel, at the end
 constexpr Milliseconds kPause{20};
+constexpr Seconds kStrangerMax{2};  // how long another keeper may have our device by mistake
+constexpr std::size_t kStrangersMax = 16;
 
 // With one connection the driver only looks at this interval whether a socket was replaced, so the
 // stall after a crash is this long. With several it kills the socket of a request that is older.
@@ -196,21 +198,65 @@ ConnectRequest Attachment::connect_request(const std::vector<UniqueFd>& kernel_e
 }
 
 Task<void> Attachment::connect() {
-  std::vector<UniqueFd> kernel_ends;
-  co_await give_connections(kernel_ends);
   backend_ = new_identifier();
-  ConnectRequest request = connect_request(kernel_ends);
   events_ = std::make_unique<FdWatch>(loop_, control_.events_fd(), [this] { take_events(); });
   Result<void> listening = events_->start(EPOLLIN);
   if (!listening.ok()) co_await fail(std::move(listening).error());
-  std::uint32_t index = co_await control_.connect(request);
-  attached_ = true;
-  // The driver has its own references. Ours would hide from the server that the device has gone.
-  kernel_ends.clear();
-  if (!index_) {
-    index_ = index;
+  if (index_) {
+    co_await connect_once();
+    attached_ = true;
+    co_return;
+  }
+  Result<void> done = co_await connect_any().as_result();
+  co_await give_up_strangers();
+  if (!done.ok()) co_await fail(std::move(done).error());
+}
+
+// The kernel may choose a device that another keeper has locked and has not attached yet. Such a
+// one is kept until we have our own, or the kernel would choose it again.
+Task<void> Attachment::connect_any() {
+  for (;;) {
+    std::uint32_t chosen = co_await connect_once();
+    index_ = chosen;
     Result<void> locked = take_lock();
-    if (!locked.ok()) co_await fail(std::move(locked).error());
+    if (locked.ok()) {
+      attached_ = true;
+      co_return;
+    }
+    index_.reset();
+    server_ends_.clear();
+    strangers_.push_back(chosen);
+    bool reserved = locked.error().code == std::errc::device_or_resource_busy;
+    if (!reserved || strangers_.size() >= kStrangersMax) {
+      co_await fail(std::move(locked).error());
+    }
+    if (stopped()) co_await fail(std::errc::operation_canceled);
+    log_.debug("", "/dev/nbd{} is free, but reserved; another one is tried", chosen);
+  }
+}
+
+Task<void> Attachment::give_up_strangers() {
+  while (!strangers_.empty()) {
+    Result<void> done = co_await control_.disconnect(strangers_.back()).as_result();
+    if (!done.ok()) log_.error("", "{}", done.error().message());
+    strangers_.pop_back();
+  }
+}
+
+Task<std::uint32_t> Attachment::connect_once() {
+  // The driver has its own references. Ours would hide from the server that the device has gone.
+  std::vector<UniqueFd> kernel_ends;
+  co_await give_connections(kernel_ends);
+  ConnectRequest request = connect_request(kernel_ends);
+  Nanoseconds until = loop_.now() + kStrangerMax;
+  for (;;) {
+    Result<std::uint32_t> index = co_await control_.connect(request).as_result();
+    if (index.ok()) co_return index.value();
+    // It was free when it was locked: another keeper may have been given it for a moment.
+    bool passing = index_ && index.error().code == std::errc::device_or_resource_busy &&
+                   sysfs_.device(*index_).ok() && sysfs_.device(*index_).value().attached();
+    if (!passing || stopped() || loop_.now() >= until) co_await fail(std::move(index).error());
+    co_await loop_.sleep(kPause, gate_);
   }
 }
 

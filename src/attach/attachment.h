@@ -60,6 +60,9 @@ class Attachment final : private DetachPeer {
   bool will_be_new() const;
   ConnectRequest connect_request(const std::vector<UniqueFd>& kernel_ends) const;
   Task<void> connect();
+  Task<void> connect_any();
+  Task<void> give_up_strangers();
+  Task<std::uint32_t> connect_once();
   Task<void> make_usable();
   Task<void> set_recheck();
   Task<void> scan();
@@ -89,7 +92,8 @@ class Attachment final : private DetachPeer {
   UniqueFd lock_;
   UniqueFd kept_memory_;  // of plugins whose data outlives the server
   HandoffExport export_;
-  std::vector<UniqueFd> server_ends_;  // ours, of the connections
+  std::vector<UniqueFd> server_ends_;     // ours, of the connections
+  std::vector<std::uint32_t> strangers_;  // devices that the kernel chose and others have locked
   std::string backend_;
   bool attached_ = false;
   bool closed_ = false;
