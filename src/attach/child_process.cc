@@ -14,19 +14,8 @@
 #include <algorithm>
 #include <utility>
 
-#ifndef PR_SET_IO_FLUSHER
-#define PR_SET_IO_FLUSHER 57
-#endif
-
 namespace nbdkit {
 namespace {
-
-// What the child tells before it becomes the program; the end of the pipe without a word is
-// success.
-struct Word {
-  enum class What : int { flusher, start } what;
-  int error;
-};
 
 // Everything that the child needs, made before the fork: other threads may hold any lock then.
 struct Plan {
@@ -35,7 +24,6 @@ struct Plan {
   std::vector<ProcessRequest::Descriptor> descriptors;  // by `to`, each once
   std::vector<int> moved;                               // room for one number each
   int first_free = 3;                                   // above every `to`
-  bool io_flusher = false;
   bool no_new_privileges = false;
 };
 
@@ -56,13 +44,13 @@ Plan make_plan(const ProcessRequest& request, int null_fd) {
             [](const auto& a, const auto& b) { return a.to < b.to; });
   plan.moved.resize(plan.descriptors.size());
   plan.first_free = plan.descriptors.back().to + 1;
-  plan.io_flusher = request.io_flusher;
   plan.no_new_privileges = request.no_new_privileges;
   return plan;
 }
 
-void tell(int pipe, Word word) {
-  while (::write(pipe, &word, sizeof(word)) < 0 && errno == EINTR) {
+// Why there will be no program. The end of the pipe without a word is success.
+void tell(int pipe, int error) {
+  while (::write(pipe, &error, sizeof(error)) < 0 && errno == EINTR) {
   }
 }
 
@@ -98,12 +86,9 @@ bool place_descriptors(Plan& plan) {
   ::setsid();
   int out = ::fcntl(pipe, F_DUPFD_CLOEXEC, plan.first_free);
   bool ready = out >= 0 && place_descriptors(plan);
-  if (ready && plan.io_flusher && ::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0) {
-    tell(out, {Word::What::flusher, errno});
-  }
   if (ready && plan.no_new_privileges) ready = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
   if (ready) ::execve(plan.program, plan.argv.data(), environ);
-  tell(out >= 0 ? out : pipe, {Word::What::start, errno});
+  tell(out >= 0 ? out : pipe, errno);
   ::_exit(127);
 }
 
@@ -112,7 +97,6 @@ bool place_descriptors(Plan& plan) {
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
       pidfd_(std::move(other.pidfd_)),
-      io_flusher_error_(other.io_flusher_error_),
       status_(other.status_) {}
 
 ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
@@ -120,7 +104,6 @@ ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
   abandon();
   pid_ = std::exchange(other.pid_, -1);
   pidfd_ = std::move(other.pidfd_);
-  io_flusher_error_ = other.io_flusher_error_;
   status_ = other.status_;
   return *this;
 }
@@ -156,18 +139,14 @@ Result<ChildProcess> ChildProcess::start(const ProcessRequest& request) {
     return os_error("pidfd_open", why);
   }
 
-  Word word;
-  for (;;) {
-    ssize_t length = ::read(in.get(), &word, sizeof(word));
-    if (length < 0 && errno == EINTR) continue;
-    if (length != static_cast<ssize_t>(sizeof(word))) return child;
-    if (word.what == Word::What::flusher) {
-      child.io_flusher_error_ = word.error;
-      continue;
-    }
-    child.wait(Seconds(10));
-    return os_error(request.program, word.error);
-  }
+  int error = 0;
+  ssize_t length;
+  do {
+    length = ::read(in.get(), &error, sizeof(error));
+  } while (length < 0 && errno == EINTR);
+  if (length != static_cast<ssize_t>(sizeof(error))) return child;
+  child.wait(Seconds(10));
+  return os_error(request.program, error);
 }
 
 void ChildProcess::signal(int number) const {

@@ -23,8 +23,6 @@ struct ProcessRequest {
   std::string program;                    // a path; PATH is not searched
   std::vector<std::string> arguments;     // with argv[0]
   std::vector<Descriptor> descriptors{};  // 0, 1 and 2 are /dev/null unless named; no others
-  // PR_SET_IO_FLUSHER: the program's memory is never freed by writing to a device that it serves.
-  bool io_flusher = false;
   bool no_new_privileges = false;
 };
 
@@ -43,8 +41,6 @@ class ChildProcess {
 
   pid_t pid() const { return pid_; }
   int fd() const { return pidfd_.get(); }  // readable when it has ended
-  // What io_flusher asked for could not be had: 0, or why.
-  int io_flusher_error() const { return io_flusher_error_; }
 
   void signal(int number) const;
 
@@ -59,7 +55,6 @@ class ChildProcess {
 
   pid_t pid_ = -1;
   UniqueFd pidfd_;
-  int io_flusher_error_ = 0;
   std::optional<int> status_;
 };
 

@@ -72,7 +72,6 @@ Result<void> ServerProcess::start(const AttachOptions& options, int kept_memory,
                          {handoff.value().second.get(), numbers.handoff},
                          {kept_memory, numbers.kept_memory}};
   for (int number : named) request.descriptors.push_back({number, number});
-  request.io_flusher = true;
   request.no_new_privileges = !options.user.empty();
   Result<ChildProcess> child = ChildProcess::start(request);
   if (!child.ok()) {
@@ -80,10 +79,6 @@ Result<void> ServerProcess::start(const AttachOptions& options, int kept_memory,
                         fmt::format("the server cannot be started: {}", child.error().message()));
   }
   child_.emplace(std::move(child).value());
-  if (child_->io_flusher_error() != 0) {
-    log_.debug("", "{}; the server may wait for itself when memory is short",
-               os_error("PR_SET_IO_FLUSHER", child_->io_flusher_error()).message());
-  }
   log_.debug("", "the server is process {}", child_->pid());
 
   ended_ = std::move(ended);
