@@ -111,17 +111,17 @@ void Loop::turn() {
     count = wait(events_, now_);
   }
   now_ = read_clock();
+  events_count_ = count;  // Timers may unwatch, too.
   JobQueue arrived = inbox_.take();
   deferred_.append(arrived);
   deferred_.append(next_turn_);
   timers_.run_expired(now_);
-  dispatch(count);
+  dispatch();
   finish_turn();
 }
 
-void Loop::dispatch(int count) {
-  events_count_ = count;
-  for (int i = 0; i < count; ++i) {
+void Loop::dispatch() {
+  for (int i = 0; i < events_count_; ++i) {
     auto* watcher = static_cast<Watcher*>(events_[i].data.ptr);
     if (watcher != nullptr) watcher->ready(events_[i].events);
   }

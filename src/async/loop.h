@@ -113,7 +113,7 @@ class Loop {
   static constexpr std::size_t kEventsMax = 128;
 
   void turn();
-  void dispatch(int count);
+  void dispatch();
   void run_local_jobs();
   void finish_turn();
 
@@ -131,7 +131,7 @@ class Loop {
   std::unique_ptr<std::byte[]> scratch_;
   std::atomic<bool> stopping_{false};
   std::array<epoll_event, kEventsMax> events_;
-  int events_count_ = 0;  // Of events_, while they are dispatched.
+  int events_count_ = 0;  // Of events_, until they are dispatched.
 };
 
 namespace detail {

@@ -137,6 +137,30 @@ TEST_F(LoopTest, NobodyIsToldAfterItWasUnwatched) {
   EXPECT_EQ(told, 1);
 }
 
+// A timer that is due in the turn in which the descriptor is ready.
+TEST_F(LoopTest, NobodyIsToldAfterATimerUnwatchedIt) {
+  class Remover final : public Timer {
+   public:
+    explicit Remover(std::function<void()> action) : action_(std::move(action)) {}
+    virtual ~Remover() = default;
+    void expired() noexcept override { action_(); }
+
+   private:
+    std::function<void()> action_;
+  };
+  UniqueFd fd = readable();
+  bool told = false;
+  Action watcher([&] { told = true; });
+  Remover remover([&] {
+    loop.unwatch(fd.get(), watcher);
+    loop.stop();
+  });
+  ASSERT_TRUE(loop.watch(fd.get(), EPOLLIN, watcher).ok());
+  loop.timers().arm(remover, loop.now());
+  loop.Loop::run();
+  EXPECT_FALSE(told);
+}
+
 TEST_F(LoopTest, AWatchCanBeChangedWhileItIsTold) {
   std::array<int, 2> ends;
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
