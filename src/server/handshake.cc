@@ -18,6 +18,10 @@ std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
 }
 
+std::string_view data_text(std::span<const std::byte> data) {
+  return {reinterpret_cast<const char*>(data.data()), data.size()};
+}
+
 template <typename Wire>
 std::span<const std::byte> bytes_of_wire(const Wire& wire) {
   return std::as_bytes(std::span(&wire, 1));
@@ -85,6 +89,7 @@ Task<bool> Handshake::take_option() {
     if (option == Option::export_name) {  // Has no reply that could say no.
       co_await fail(Error(std::errc::protocol_error, "the client's export name is too long"));
     }
+    if (option == Option::set_meta_context) agreement_.base_allocation = false;
     co_await reply_text(option, OptionReply::too_big, "the option is too long");
   } else {
     std::vector<std::byte> data(length);
@@ -95,8 +100,9 @@ Task<bool> Handshake::take_option() {
 }
 
 Task<bool> Handshake::handle(Option option, Data data) {
-  if (!fixed_newstyle_ && option != Option::export_name) {
-    co_await fail(Error(std::errc::protocol_error, "the client sent an option it may not use"));
+  if (!fixed_newstyle_ && option != Option::export_name && option != Option::abort) {
+    co_await reply_text(option, OptionReply::invalid, "the client's flags allow only a name");
+    co_return false;
   }
   switch (option) {
     case Option::export_name:
@@ -128,7 +134,8 @@ Task<bool> Handshake::export_name(Data data) {
   if (data.size() > kStringMax) {
     co_await fail(Error(std::errc::protocol_error, "the client's export name is too long"));
   }
-  co_await open(std::string(reinterpret_cast<const char*>(data.data()), data.size()));
+  co_await open(std::string(data_text(data)));
+  keep_meta_context_for(data_text(data));
   ExportInfo info =
       export_info(device_->properties(), agreement_.read_only, agreement_.structured_replies);
   std::array<std::byte, sizeof(ExportNameReplyWire) + kExportNameZeroes> answer{};
@@ -150,8 +157,10 @@ Task<void> Handshake::list(Data data) {
     co_await reply_text(Option::list, OptionReply::platform, exports.error().detail());
     co_return;
   }
-  // A client may well ask for each of them in turn.
-  options_left_ += kOptionsPerExport * static_cast<unsigned>(exports.value().size());
+  // A client may well ask for each of them in turn; asking for the list again gives it no more.
+  if (!std::exchange(listed_, true)) {
+    options_left_ += kOptionsPerExport * static_cast<unsigned>(exports.value().size());
+  }
   for (const ExportEntry& entry : exports.value()) {
     std::vector<std::byte> answer =
         number_and_text(static_cast<std::uint32_t>(entry.name.size()), entry.name);
@@ -174,8 +183,7 @@ Task<bool> Handshake::info_or_go(Option option, Data data) {
     co_await reply_text(option, OptionReply::unknown, opened.error().detail());
     co_return false;
   }
-  // An agreement on metadata holds for the export it was made for, and no other.
-  if (meta_context_export_ != request->export_name) agreement_.base_allocation = false;
+  keep_meta_context_for(request->export_name);
   co_await send_infos(option, request->infos);
   if (option == Option::info) co_await close();
   co_await reply(option, OptionReply::ack);
@@ -219,14 +227,20 @@ Task<void> Handshake::structured_reply(Data data) {
   co_await reply(option, OptionReply::ack);
 }
 
+// An agreement on metadata holds for the export it was made for, and no other.
+void Handshake::keep_meta_context_for(std::string_view export_name) {
+  if (meta_context_export_ != export_name) agreement_.base_allocation = false;
+}
+
 Task<void> Handshake::meta_context(Option option, Data data) {
+  bool set = option == Option::set_meta_context;
+  if (set) agreement_.base_allocation = false;  // Also when this one fails.
   std::optional<MetaContextRequest> request = parse_meta_context_request(data);
   if (!request || !agreement_.structured_replies) {
     co_await reply_text(option, OptionReply::invalid,
                         request ? "structured replies come first" : "the option is malformed");
     co_return;
   }
-  bool set = option == Option::set_meta_context;
   auto names_it = [&](const std::string& query) {
     return query == kBaseAllocation || (!set && query == "base:");
   };

@@ -52,6 +52,7 @@ class Handshake {
   Task<void> send_infos(Option option, std::span<const Info> wanted);
   Task<void> structured_reply(Data data);
   Task<void> meta_context(Option option, Data data);
+  void keep_meta_context_for(std::string_view export_name);
 
   Task<void> open(std::string name);
   Task<void> close();
@@ -66,6 +67,7 @@ class Handshake {
   bool no_zeroes_ = false;
   bool fixed_newstyle_ = false;
   unsigned options_left_ = kOptionsMax;
+  bool listed_ = false;
   Agreement agreement_;
   std::optional<std::string> meta_context_export_;  // what base:allocation was agreed on for
   DevicePtr device_;

@@ -57,8 +57,54 @@ TEST_F(ServerTest, ExportNameAnswersWithoutAReplyHeader) {
 TEST_F(ServerTest, AnOldClientMayOnlyNameItsExport) {
   WireClient client = server.connect();
   client.greet(0);
-  client.send_option(Option::list, "");
+  EXPECT_EQ(client.option(Option::list)[0].type, OptionReply::invalid);
+  EXPECT_EQ(client.option(Option::go, WireClient::go_data(""))[0].type, OptionReply::invalid);
+  client.send_option(Option::export_name, "");
+  client.receive(sizeof(ExportNameReplyWire) + kExportNameZeroes);
+  EXPECT_EQ(client.read(0, 512).error, 0u);
+}
+
+TEST_F(ServerTest, BadOptionMagicEndsTheConnection) {
+  WireClient client = server.connect();
+  client.greet();
+  client.send(std::string(16, 'x'));
   EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(ServerTest, AbortIsAnsweredAndEndsTheConnection) {
+  WireClient client = server.connect();
+  client.greet();
+  EXPECT_EQ(client.option(Option::abort)[0].type, OptionReply::ack);
+  EXPECT_TRUE(client.at_end());
+}
+
+TEST_F(ServerTest, NamesHaveALimit) {
+  WireClient client = server.connect();
+  client.greet();
+  std::string longest(4096, 'n');
+  for (Option option : {Option::info, Option::go}) {
+    std::string data = WireClient::go_data(longest + "n");
+    EXPECT_EQ(client.option(option, data)[0].type, OptionReply::invalid);
+  }
+  EXPECT_EQ(client.option(Option::go, WireClient::go_data(longest)).back().type, OptionReply::ack);
+  WireClient other = server.connect();
+  other.greet();
+  other.send_option(Option::export_name, longest + "n");
+  EXPECT_TRUE(other.at_end());
+}
+
+TEST_F(ServerTest, TheListMayBeAskedForAgain) {
+  WireClient client = server.connect();
+  client.greet();
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(client.option(Option::list).back().type, OptionReply::ack);
+}
+
+TEST_F(ServerTest, StructuredRepliesAreAgreedOnOnce) {
+  WireClient client = server.connect();
+  client.greet();
+  EXPECT_EQ(client.option(Option::structured_reply, "x")[0].type, OptionReply::invalid);
+  EXPECT_EQ(client.option(Option::structured_reply)[0].type, OptionReply::ack);
+  EXPECT_EQ(client.option(Option::structured_reply)[0].type, OptionReply::invalid);
 }
 
 TEST_F(ServerTest, UnknownClientFlagsEndTheConnection) {
@@ -153,6 +199,43 @@ TEST_F(ServerTest, BlockStatusNeedsItsMetadataContext) {
   WireClient::Answer answer = client.call(Command::block_status, 0, 4096);
   ASSERT_EQ(answer.extents.size(), 1u);
   EXPECT_EQ(answer.extents[0], (WireClient::StatusExtent{4096, 0}));
+}
+
+// NBD protocol, NBD_OPT_SET_META_CONTEXT: it replaces what was agreed on, also when it fails.
+TEST_F(ServerTest, AMetadataContextIsLostWithTheNextAgreement) {
+  std::string agreed = WireClient::meta_data("", {"base:allocation"});
+  auto error_after = [&](std::string_view data) {
+    WireClient client = server.connect();
+    client.greet();
+    client.option(Option::structured_reply);
+    client.option(Option::set_meta_context, agreed);
+    if (!data.empty()) client.option(Option::set_meta_context, data);
+    client.option(Option::go, WireClient::go_data(""));
+    return client.call(Command::block_status, 0, 512).error;
+  };
+  EXPECT_EQ(error_after(""), 0u);
+  EXPECT_EQ(error_after(WireClient::meta_data("", {})), 22u);
+  EXPECT_EQ(error_after("malformed"), 22u);
+  EXPECT_EQ(error_after(WireClient::meta_data("", {std::string(5000, 'x')})), 22u);
+  EXPECT_EQ(error_after(std::string(70'000, 'x')), 22u);
+}
+
+TEST_F(ServerTest, AMetadataContextBelongsToItsExport) {
+  for (Option way : {Option::go, Option::export_name}) {
+    for (std::string name : {"a", "b"}) {
+      WireClient client = server.connect();
+      client.greet();
+      client.option(Option::structured_reply);
+      client.option(Option::set_meta_context, WireClient::meta_data("a", {"base:allocation"}));
+      if (way == Option::go) {
+        client.option(way, WireClient::go_data(name));
+      } else {
+        client.send_option(way, name);
+        client.receive(sizeof(ExportNameReplyWire));
+      }
+      EXPECT_EQ(client.call(Command::block_status, 0, 512).error, name == "a" ? 0u : 22u);
+    }
+  }
 }
 
 TEST_F(ServerTest, TransmissionBeginsWithoutAHandshake) {
