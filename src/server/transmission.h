@@ -99,6 +99,8 @@ class Transmission final : private Watcher, private Job {
   void begin_again();
 
   NbdError check(const RequestHeader& header) const;
+  bool serves(Command command) const;
+  bool flags_fit(const RequestHeader& header) const;
   void begin(const RequestHeader& header, std::optional<Payload> payload);
   Task<void> dispatch(Slot& slot);
   void complete(Slot& slot, Result<void> result);

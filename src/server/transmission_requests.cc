@@ -13,9 +13,19 @@
 namespace nbdkit {
 namespace {
 
-constexpr std::uint16_t kKnownFlags = command_flag::kFua | command_flag::kNoHole |
-                                      command_flag::kDontFragment | command_flag::kReqOne |
-                                      command_flag::kFastZero;
+// Which flags a command may carry; FUA may stand on any (NBD protocol, "Command flags").
+std::uint16_t flags_of(Command command) {
+  switch (command) {
+    case Command::read:
+      return command_flag::kFua | command_flag::kDontFragment;
+    case Command::write_zeroes:
+      return command_flag::kFua | command_flag::kNoHole | command_flag::kFastZero;
+    case Command::block_status:
+      return command_flag::kFua | command_flag::kReqOne;
+    default:
+      return command_flag::kFua;
+  }
+}
 
 bool has(const RequestHeader& header, std::uint16_t flag) { return (header.flags & flag) != 0; }
 
@@ -79,44 +89,55 @@ NbdError check_range(const RequestHeader& header, std::uint64_t size) {
 
 }  // namespace
 
-NbdError Transmission::check(const RequestHeader& header) const {
+// Whether the command is there at all on this export.
+bool Transmission::serves(Command command) const {
   const Properties& properties = device_.properties();
   // The kernel's driver never looks at what an export lacks beyond its first flags: queue limits of
   // an earlier user of the device stay, so requests come that were never announced.
   bool lenient = context_.kernel;
-  if ((header.flags & ~kKnownFlags) != 0 && !lenient) return NbdError::invalid;
-  if (has(header, command_flag::kFua) && !properties.can_fua) return NbdError::invalid;
-  if (changes_data(header.command) && !can_write_) return NbdError::not_permitted;
-  switch (header.command) {
-    case Command::flush:
-      if (header.offset != 0 || header.length != 0) return NbdError::invalid;
-      return properties.can_flush || lenient ? NbdError::none : NbdError::invalid;
+  switch (command) {
     case Command::read:
-      if (has(header, command_flag::kDontFragment) && !agreement_.structured_replies) {
-        return NbdError::invalid;
-      }
-      [[fallthrough]];
     case Command::write:
-      if (header.length > kPayloadMax) return NbdError::no_memory;
-      break;
-    case Command::trim:
-      if (!properties.can_trim && !lenient) return NbdError::invalid;
-      break;
     case Command::write_zeroes:
-      if (has(header, command_flag::kFastZero) && !properties.can_fast_zero) {
-        return NbdError::invalid;
-      }
-      break;
+      return true;
+    case Command::flush:
+      return properties.can_flush || lenient;
+    case Command::trim:
+      return properties.can_trim || lenient;
     case Command::cache:
-      if (!properties.can_cache) return NbdError::invalid;
-      break;
+      return properties.can_cache;
     case Command::block_status:
-      if (!agreement_.base_allocation) return NbdError::invalid;
-      break;
+      return agreement_.base_allocation;
     default:
-      return NbdError::invalid;
+      return false;
   }
-  return check_range(header, properties.size);
+}
+
+bool Transmission::flags_fit(const RequestHeader& header) const {
+  const Properties& properties = device_.properties();
+  if ((header.flags & ~flags_of(header.command)) != 0 && !context_.kernel) return false;
+  if (has(header, command_flag::kFua) && !(properties.can_fua && can_write_)) return false;
+  if (header.command == Command::read && has(header, command_flag::kDontFragment)) {
+    return agreement_.structured_replies;
+  }
+  if (header.command == Command::write_zeroes && has(header, command_flag::kFastZero)) {
+    return properties.can_fast_zero;
+  }
+  return true;
+}
+
+// When several things are wrong, the answer is the one that nbdkit gives.
+NbdError Transmission::check(const RequestHeader& header) const {
+  if (changes_data(header.command) && !can_write_) return NbdError::not_permitted;
+  if (!serves(header.command)) return NbdError::invalid;
+  if (header.command == Command::flush) {
+    if (header.offset != 0 || header.length != 0) return NbdError::invalid;
+  } else {
+    NbdError error = check_range(header, device_.properties().size);
+    if (error != NbdError::none) return error;
+  }
+  if (!flags_fit(header)) return NbdError::invalid;
+  return payload_bytes(header) > kPayloadMax ? NbdError::no_memory : NbdError::none;
 }
 
 Transmission::Slot& Transmission::take_slot() {
