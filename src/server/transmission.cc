@@ -63,8 +63,7 @@ bool Transmission::go_on_serving() {
 }
 
 void Transmission::abandon() {
-  if (state_ == State::serving) end_ = TransmissionEnd::failed;
-  stop(end_);
+  stop(state_ == State::ending ? end_ : TransmissionEnd::failed);
   lose();
 }
 
@@ -109,7 +108,7 @@ void Transmission::run() noexcept {
 
 bool Transmission::finished() const {
   if (state_ == State::serving || again_queued_ || !waiter_) return false;
-  if (state_ == State::draining && (partial_ || skip_ > 0 || !leftover().empty())) return false;
+  if (state_ == State::draining && (in_payload() || !leftover().empty())) return false;
   return in_flight_ == 0 && (dead_ || outbox_.empty());
 }
 
@@ -118,7 +117,7 @@ void Transmission::ready(std::uint32_t epoll_events) noexcept {
     send_blocked_ = false;
     mark_dirty();
   }
-  if ((watched_ & EPOLLIN) != 0 && state_ != State::ending) {
+  if (wants_input()) {
     // Also on EPOLLHUP: what the client sent before it left is still to be read.
     if ((epoll_events & ~EPOLLOUT) != 0) receive();
   } else if ((epoll_events & (EPOLLHUP | EPOLLERR)) != 0) {
@@ -127,13 +126,15 @@ void Transmission::ready(std::uint32_t epoll_events) noexcept {
   }
 }
 
+bool Transmission::wants_input() const {
+  if (dead_ || state_ == State::ending || !leftover().empty()) return false;
+  // A payload that has begun is taken in any case: its client may not read before it is sent.
+  return in_payload() || (state_ == State::serving && !send_blocked_);
+}
+
 void Transmission::update_watch() {
   if (dead_) return;
-  // A payload that has begun is taken in any case: its client may not read before it is sent.
-  bool in_payload = partial_ || skip_ > 0;
-  bool may_serve = state_ == State::serving && leftover().empty() && !send_blocked_;
-  bool reads = may_serve || (in_payload && state_ != State::ending && leftover().empty());
-  std::uint32_t wanted = (reads ? EPOLLIN : 0u) | (send_blocked_ ? EPOLLOUT : 0u);
+  std::uint32_t wanted = (wants_input() ? EPOLLIN : 0u) | (send_blocked_ ? EPOLLOUT : 0u);
   if (wanted == watched_) return;
   watched_ = wanted;
   context_.loop().change_watch(stream_.fd(), wanted, *this);
@@ -192,7 +193,8 @@ void Transmission::receive() {
   if (stash_size_ > 0) std::memcpy(bytes, stash_.data(), stash_size_);
   size += std::exchange(stash_size_, 0);
   keep(consume({bytes, size}));
-  if (!leftover().empty()) mark_dirty();  // Nothing more may be received on top of it.
+  // Nothing may be received on top of what is left, and a drain may have got what it waited for.
+  if (!wants_input()) mark_dirty();
 }
 
 void Transmission::keep(std::span<const std::byte> bytes) {

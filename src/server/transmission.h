@@ -114,6 +114,8 @@ class Transmission final : private Watcher, private Job {
 
   void mark_dirty();
   void flush();
+  bool in_payload() const { return partial_ || skip_ > 0; }
+  bool wants_input() const;
   void update_watch();
   void stop(TransmissionEnd end);
   void lose();
