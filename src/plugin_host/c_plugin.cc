@@ -187,7 +187,7 @@ Task<DevicePtr> CPlugin::open(Context& context) {
   co_await take_turn(context);
   auto connection = std::make_unique<CConnection>(*this, context);
   bool read_only = context.read_only;
-  Opened opened = co_await connection->run(Messages::keep, [this, read_only](CallContext& call) {
+  Opened opened = co_await connection->run(Messages::hold, [this, read_only](CallContext& call) {
     return open_handle(call, functions_, thread_model_, read_only);
   });
   co_return std::make_unique<CDevice>(std::move(connection), functions_, zeroes_.bytes(),

@@ -45,9 +45,15 @@ ConnectionEnd end_of(TransmissionEnd end) {
   return ConnectionEnd::failed;
 }
 
+// The client has gone without a word. Some do not wait for the answer to NBD_OPT_ABORT, which is
+// their right (NBD protocol, "Option types").
+bool is_leaving(const Error& error) {
+  return error.code == std::errc::connection_reset || error.code == std::errc::broken_pipe;
+}
+
 ConnectionEnd end_of(const Error& error) {
   if (error.code == std::errc::operation_canceled) return ConnectionEnd::stopped;
-  if (error.code == std::errc::connection_reset) return ConnectionEnd::closed;
+  if (is_leaving(error)) return ConnectionEnd::closed;
   return ConnectionEnd::failed;
 }
 
@@ -145,7 +151,7 @@ void Connection::end_move(SocketStream& stream) {
 
 void Connection::log_failure(const Error& error) {
   // A client that leaves early, and our own stop, are nobody's failure.
-  if (error.code == std::errc::operation_canceled || error.code == std::errc::connection_reset) {
+  if (error.code == std::errc::operation_canceled || is_leaving(error)) {
     return log_.debug(who_, "the connection ended: {}", error.message());
   }
   log_.error(who_, "{}", error.message());

@@ -78,6 +78,18 @@ TEST_F(ServerTest, AbortIsAnsweredAndEndsTheConnection) {
   EXPECT_TRUE(client.at_end());
 }
 
+// Whether or not the answer finds its socket closed already.
+TEST_F(ServerTest, AClientNeedNotWaitForTheAnswerToAbort) {
+  for (int i = 0; i < 50; ++i) {
+    WireClient client = server.connect();
+    client.greet();
+    client.send_option(Option::abort, "");
+    client.close();
+  }
+  server.stop();
+  EXPECT_EQ(server.log(), "");
+}
+
 TEST_F(ServerTest, NamesHaveALimit) {
   WireClient client = server.connect();
   client.greet();
