@@ -12,10 +12,13 @@
 
 namespace nbdkit {
 
-Keeper::Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report)
+Keeper::Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report,
+               const NotifySocket& manager)
     : log_(log),
       report_(report),
+      manager_(manager),
       loop_(runtime_.main_loop()),
+      watchdog_(loop_, manager),
       attachment_(loop_, log, options, [this] { write_state(); }),
       control_(loop_, *this),
       kept_(loop_),
@@ -28,6 +31,7 @@ ExitCode Keeper::run() {
     if (!result.ok()) exit_ = exit_code_of(result.error());
     loop_.stop();
   });
+  watchdog_.start();
   loop_.run();
   return exit_;
 }
@@ -39,7 +43,9 @@ Task<void> Keeper::live() {
     NBDKIT_CHECK(kept_.enter());
     ready_ = true;
     report_.ready(fmt::format("/dev/nbd{}", attachment_.index()));
+    tell_manager({});
     co_await kept_.drained();
+    manager_.mention("STOPPING=1");
     co_await calls_.drained();
   }
   co_await attachment_.close();
@@ -92,7 +98,10 @@ void Keeper::take_signal() {
   if (!ready_) return attachment_.interrupt();
   if (!calls_.enter()) return;
   finish(detach({}), [this](Result<std::string> done) {
-    if (!done.ok()) log_.warning("", "still attached: {}", done.error().message());
+    if (!done.ok()) {
+      log_.warning("", "still attached: {}", done.error().message());
+      tell_manager(fmt::format("still attached: {}", done.error().message()));
+    }
     calls_.leave();
   });
 }
@@ -111,6 +120,17 @@ void Keeper::write_state() {
   json.set("boot_id", boot_id()).set("keeper_start_time", process_start_time(::getpid()));
   Result<void> written = attachment_.folder().write_state(attachment_.index(), json.dump(2) + "\n");
   if (!written.ok()) log_.warning("", "{}", written.error().message());
+  if (ready_) tell_manager({});
+}
+
+// `notice`: what matters more than the state.
+void Keeper::tell_manager(std::string_view notice) const {
+  AttachmentStatus status = attachment_.status();
+  std::string text =
+      fmt::format("STATUS=/dev/nbd{}: {}", attachment_.index(), state_name(status.state));
+  if (!status.reason.empty()) text += fmt::format(", {}", status.reason);
+  if (!notice.empty()) text += fmt::format(", {}", notice);
+  manager_.mention(text);
 }
 
 bool Keeper::knows(std::string_view method) const {

@@ -8,10 +8,12 @@
 #include "async/fd_watch.h"
 #include "async/gate.h"
 #include "async/runtime.h"
+#include "async/watchdog.h"
 #include "attach/attachment.h"
 #include "attach/control_server.h"
 #include "attach/keeper_log.h"
 #include "attach/options.h"
+#include "base/notify_socket.h"
 #include "base/unique_fd.h"
 #include "netlink/exit_code.h"
 
@@ -35,7 +37,8 @@ class KeeperReport {
 class Keeper final : private ControlHandler {
  public:
   // What is passed outlives this.
-  Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report);
+  Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report,
+         const NotifySocket& manager);
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
   ~Keeper();
@@ -52,6 +55,7 @@ class Keeper final : private ControlHandler {
   void watch_user();
   void take_signal();
   void write_state();
+  void tell_manager(std::string_view notice) const;
 
   bool knows(std::string_view method) const override;
   Task<Json> call(const RpcCall& call) override;
@@ -59,9 +63,11 @@ class Keeper final : private ControlHandler {
 
   KeeperLog& log_;
   KeeperReport& report_;
+  const NotifySocket& manager_;
   UniqueFd signals_;
   Runtime runtime_;
   Loop& loop_;
+  Watchdog watchdog_;
   Attachment attachment_;
   ControlServer control_;
   Gate kept_;   // Left when the device is detached.

@@ -49,31 +49,53 @@ Error refused(std::string_view what) {
                fmt::format("the descriptor is {}; a connected stream socket is needed", what));
 }
 
-}  // namespace
-
-Result<void> check_stream_socket(int fd) {
-  int type, family, listening;
-  if (!option(fd, SO_TYPE, type)) {
-    return refused(errno == ENOTSOCK ? "not a socket" : "not an open socket");
-  }
-  if (!option(fd, SO_DOMAIN, family) || !option(fd, SO_ACCEPTCONN, listening)) {
-    return refused("no usable socket");
-  }
-  if (type != SOCK_STREAM) {
-    return refused(fmt::format("a {} socket ({})", type_name(type), family_name(family)));
-  }
-  if (family != AF_UNIX && family != AF_INET && family != AF_INET6 && family != AF_VSOCK) {
-    return refused(fmt::format("a stream socket of address family {}", family));
-  }
-  if (listening != 0) return refused(fmt::format("a listening socket ({})", family_name(family)));
+bool is_connected(int fd) {
   sockaddr_storage peer;
   socklen_t length = sizeof peer;
-  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0) {
-    return refused(fmt::format("an unconnected socket ({})", family_name(family)));
+  return ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0;
+}
+
+}  // namespace
+
+Result<SocketKind> socket_kind(int fd) {
+  int type, family, listening;
+  if (!option(fd, SO_TYPE, type)) {
+    std::string what = errno == ENOTSOCK ? "not a socket" : "not an open socket";
+    return Error(std::errc::not_a_socket, what);
   }
+  if (!option(fd, SO_DOMAIN, family) || !option(fd, SO_ACCEPTCONN, listening)) {
+    return Error(std::errc::not_a_socket, "no usable socket");
+  }
+  SocketKind kind;
+  kind.type = type;
+  kind.family = family;
+  kind.state = listening != 0     ? SocketKind::State::listening
+               : is_connected(fd) ? SocketKind::State::connected
+                                  : SocketKind::State::unconnected;
+  return kind;
+}
+
+std::string describe(const SocketKind& kind) {
+  std::string_view family = family_name(kind.family);
+  if (kind.type != SOCK_STREAM)
+    return fmt::format("a {} socket ({})", type_name(kind.type), family);
+  if (family == "foreign") return fmt::format("a stream socket of address family {}", kind.family);
+  std::string_view state = kind.state == SocketKind::State::listening   ? "a listening"
+                           : kind.state == SocketKind::State::connected ? "a connected"
+                                                                        : "an unconnected";
+  return fmt::format("{} socket ({})", state, family);
+}
+
+Result<void> check_stream_socket(int fd) {
+  Result<SocketKind> asked = socket_kind(fd);
+  if (!asked.ok()) return refused(asked.error().message());
+  const SocketKind& kind = asked.value();
+  bool fits = kind.type == SOCK_STREAM && family_name(kind.family) != "foreign" &&
+              kind.state == SocketKind::State::connected;
+  if (!fits) return refused(describe(kind));
   pollfd state{fd, 0, 0};
   if (::poll(&state, 1, 0) > 0 && (state.revents & (POLLHUP | POLLERR)) != 0) {
-    return refused(fmt::format("a socket ({}) whose other end is gone", family_name(family)));
+    return refused(fmt::format("a socket ({}) whose other end is gone", family_name(kind.family)));
   }
   return {};
 }

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "async/post.h"
@@ -97,8 +98,7 @@ Result<void> HandoffDoor::open(UniqueFd socket) {
     // accept() has no MSG_DONTWAIT.
     if (::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0) return os_error("O_NONBLOCK");
     auto take = [this](UniqueFd control) { accepted(std::move(control)); };
-    listener_.emplace(loop_, log_, std::move(socket), take);
-    return listener_->start();
+    return listeners_.emplace_back(loop_, log_, std::move(socket), take).start();
   }
   std::optional<uid_t> user = peer_user(socket.get());
   if (!user || *user == static_cast<uid_t>(-1)) {
@@ -155,7 +155,7 @@ void HandoffDoor::retire(HandoffControl& control) {
 Task<void> HandoffDoor::end(std::unique_ptr<HandoffControl> control) { co_await control->stop(); }
 
 Task<void> HandoffDoor::stop() {
-  listener_.reset();
+  listeners_.clear();
   for (auto& control : controls_) co_await control->stop();
   controls_.clear();
   co_await gate_.drained();

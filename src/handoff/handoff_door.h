@@ -8,7 +8,6 @@
 #include <functional>
 #include <list>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,7 +43,7 @@ class HandoffDoor final {
   Result<void> open(UniqueFd socket);
 
   // Whether sockets may still be given.
-  bool is_open() const { return listener_.has_value() || !controls_.empty(); }
+  bool is_open() const { return !listeners_.empty() || !controls_.empty(); }
 
   // Hears nobody any more and waits for the requests under way.
   Task<void> stop();
@@ -61,7 +60,7 @@ class HandoffDoor final {
   const HandoffTerms terms_;
   const std::vector<uid_t> users_;
   std::function<void()> emptied_;
-  std::optional<Listener> listener_;
+  std::list<Listener> listeners_;
   std::list<std::unique_ptr<HandoffControl>> controls_;
   Gate gate_;  // controls on their way to their end
 };

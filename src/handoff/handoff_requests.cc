@@ -9,6 +9,7 @@
 
 #include "handoff/connection_verbs.h"
 #include "handoff/descriptor_rules.h"
+#include "handoff/serve_options.h"
 #include "proto/handshake.h"
 
 namespace nbdkit {
@@ -46,28 +47,6 @@ HandoffProblem move_problem(ConnectionId id, const Error& error) {
 Task<std::optional<HandoffProblem>> refuse(HandoffFault fault, std::string sentence) {
   std::optional<HandoffProblem> problem(HandoffProblem{fault, std::move(sentence)});
   return Task<std::optional<HandoffProblem>>(std::move(problem));
-}
-
-Result<void> check_expectation(const HandoffServe& serve, const ExportInfo& info) {
-  if (serve.size && *serve.size != info.size) {
-    return Error(std::errc::invalid_argument,
-                 fmt::format("the export has {} bytes, not {}", info.size, *serve.size));
-  }
-  if (!serve.flags) return {};
-  std::uint16_t flags = info.transmission_flags;
-  if (serve.state && serve.state->agreement.structured_replies) {
-    flags |= transmission_flag::kDontFragment;
-  }
-  if ((*serve.flags & ~flags) != 0) {
-    return Error(
-        std::errc::invalid_argument,
-        fmt::format("the export has the transmission flags {:#x}, not {:#x}", flags, *serve.flags));
-  }
-  // The one flag whose absence promises something.
-  if ((flags & ~*serve.flags & transmission_flag::kReadOnly) != 0) {
-    return Error(std::errc::invalid_argument, "the export is read-only");
-  }
-  return {};
 }
 
 HandoffExport to_export(const ExportInfo& info, const Contract& contract) {
@@ -161,16 +140,7 @@ Task<std::optional<HandoffProblem>> HandoffRequests::serve(HandoffMessage& messa
   if (wrong) co_return wrong;
   bool transmission = serve.mode == HandoffServe::Mode::transmission;
   bool mismatch = false;
-  StartOptions options;
-  options.mode = transmission ? StartOptions::Mode::transmission : StartOptions::Mode::handshake;
-  options.export_name = serve.export_name;
-  options.kernel = serve.kernel;
-  options.foreign = true;
-  options.owner = user_;
-  if (serve.state) {
-    options.agreement = serve.state->agreement;
-    options.unread = serve.state->unread;
-  }
+  StartOptions options = start_options(serve, user_);
   options.accept = [&serve, &mismatch](const ExportInfo& info) {
     Result<void> expected = check_expectation(serve, info);
     mismatch = !expected.ok();

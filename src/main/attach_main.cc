@@ -13,6 +13,7 @@
 #include "attach/keeper.h"
 #include "attach/listing.h"
 #include "attach/server_command.h"
+#include "base/notify_socket.h"
 #include "main/attach_detach.h"
 #include "main/attach_options.h"
 #include "main/attach_report.h"
@@ -59,13 +60,24 @@ void leave_session() {
   ::dup2(null.get(), STDOUT_FILENO);
 }
 
-int attach(const AttachOptions& options, int argc, char** argv) {
+// In the command, which the service manager has started and believes.
+ExitCode wait_for_keeper(UniqueFd report, const NotifySocket& manager, pid_t keeper) {
+  constexpr Seconds kBarrierMax{5};
+  ExitCode code = pass_report_on(std::move(report));
+  if (code != ExitCode::ok) return code;
+  Result<void> told = manager.send(fmt::format("READY=1\nMAINPID={}", keeper));
+  if (told.ok()) told = manager.barrier(kBarrierMax);
+  if (!told.ok()) print_error(told.error());
+  return code;
+}
+
+int attach(const AttachOptions& options, const NotifySocket& manager, int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   KeeperLog log(options.verbose);
   if (options.foreground) {
     hide_secrets(argc, argv);
-    ForegroundReport report;
-    return to_status(Keeper(options, log, report).run());
+    ForegroundReport report(manager);
+    return to_status(Keeper(options, log, report, manager).run());
   }
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) < 0) return fail_with(os_error("pipe"));
@@ -75,13 +87,13 @@ int attach(const AttachOptions& options, int argc, char** argv) {
   if (pid < 0) return fail_with(os_error("fork"));
   if (pid > 0) {
     out.reset();
-    return to_status(pass_report_on(std::move(in)));
+    return to_status(wait_for_keeper(std::move(in), manager, pid));
   }
   in.reset();
   hide_secrets(argc, argv);
   leave_session();
   BackgroundReport report(log, std::move(out));
-  return to_status(Keeper(options, log, report).run());
+  return to_status(Keeper(options, log, report, manager).run());
 }
 
 int show_status(std::uint32_t index, bool json) {
@@ -104,13 +116,14 @@ int show_list(bool json) {
 }
 
 int run(int argc, char** argv) {
+  const NotifySocket manager = NotifySocket::from_environment();
   Result<AttachCommand> parsed = parse_attach_command(argc, argv);
   if (!parsed.ok()) return fail_with(parsed.error());
   const AttachCommand& command = parsed.value();
   close_strangers(named_descriptors(command.attach));
   switch (command.action) {
     case AttachCommand::Action::attach:
-      return attach(command.attach, argc, argv);
+      return attach(command.attach, manager, argc, argv);
     case AttachCommand::Action::detach: {
       Result<void> done = detach_by_command(command.index, command.detach);
       return done.ok() ? 0 : fail_with(done.error());

@@ -27,6 +27,8 @@ void print_error(const Error& error) {
 void ForegroundReport::ready(const std::string& device) {
   fmt::print("{}\n", device);
   std::fflush(stdout);
+  Result<void> told = manager_.send("READY=1");
+  if (!told.ok()) print_error(told.error());
 }
 
 void BackgroundReport::ready(const std::string& device) {

@@ -7,6 +7,7 @@
 
 #include "attach/keeper.h"
 #include "attach/keeper_log.h"
+#include "base/notify_socket.h"
 #include "base/unique_fd.h"
 
 namespace nbdkit {
@@ -16,8 +17,13 @@ void print_error(const Error& error);
 
 class ForegroundReport final : public KeeperReport {
  public:
+  explicit ForegroundReport(const NotifySocket& manager) : manager_(manager) {}
+
   void ready(const std::string& device) override;
   void failed(const Error& error) override { print_error(error); }
+
+ private:
+  const NotifySocket& manager_;
 };
 
 // In the keeper that goes to the background.

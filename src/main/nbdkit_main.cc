@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,8 +16,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/notify_socket.h"
 #include "block/layer_stack.h"
 #include "handoff/descriptor_rules.h"
+#include "main/nbdkit_activation.h"
 #include "main/nbdkit_captive.h"
 #include "main/nbdkit_describe.h"
 #include "main/nbdkit_log.h"
@@ -45,10 +46,13 @@ int print(const std::string& text) {
 // One run of the program with a plugin, from its options to its exit status.
 class Program {
  public:
-  Program(const Options& options, const Folders& folders, ServerLog& log)
+  Program(const Options& options, const Folders& folders, ServerLog& log,
+          const NotifySocket& manager, Activation activation)
       : options_(options),
         folders_(folders),
         log_(log),
+        manager_(manager),
+        activation_(std::move(activation)),
         environment_{log, {}},
         host_(log, hooks()) {}
 
@@ -63,6 +67,7 @@ class Program {
   Result<void> go_to_background();
   Result<void> open_doors(Service& service);
   Result<void> announce();
+  void tell_manager(std::string_view assignments) const;
   void trace(std::string_view step) const;
   Result<void> adopt(const std::optional<int>& number, std::string_view option, UniqueFd& owner);
 
@@ -76,6 +81,8 @@ class Program {
   const Options& options_;
   const Folders& folders_;
   ServerLog& log_;
+  const NotifySocket& manager_;
+  Activation activation_;
   const pid_t parent_ = ::getppid();
   UniqueFd control_;             // of --handoff-fd
   std::vector<UniqueFd> given_;  // as options_.handoff.given
@@ -111,6 +118,12 @@ void Program::leave(int status) {
   if (sockets_) sockets_->folder.remove();
   std::fflush(stdout);
   ::_exit(status);
+}
+
+// The process that the manager has started does it: others it need not believe.
+void Program::tell_manager(std::string_view assignments) const {
+  Result<void> told = manager_.send(assignments);
+  if (!told.ok()) log_.warning("", "{}", told.error().message());
 }
 
 // The steps of the layers' life, which authors of plugins follow in the debug messages.
@@ -172,6 +185,7 @@ Result<void> Program::make_ready() {
 void Program::be_captive_parent(Child server) {
   sockets_->listening.clear();
   if (!server.wait_until_ready()) leave(server.wait_for_end());
+  tell_manager("READY=1");
   leave(run_captive(sockets_->address, *options_.run, std::move(*streams_), server, log_));
 }
 
@@ -196,6 +210,10 @@ Result<void> Program::go_to_background() {
   if (!child.ok()) return std::move(child).error();
   if (child.value().pid() != 0) {
     bool ready = child.value().wait_until_ready();
+    if (ready) {
+      tell_manager(fmt::format("READY=1\nMAINPID={}", child.value().pid()));
+      (void)manager_.barrier(ConnectionStore::kBarrierMax);
+    }
     ::_exit(ready ? EXIT_SUCCESS : child.value().wait_for_end());
   }
   self_.emplace(std::move(child).value());
@@ -214,6 +232,7 @@ Result<void> Program::open_sockets_and_fork() {
   Result<Sockets> sockets = open_sockets(options_, *identity_, log_);
   if (!sockets.ok()) return std::move(sockets).error();
   sockets_.emplace(std::move(sockets).value());
+  for (UniqueFd& fd : activation_.listening) sockets_->listening.push_back(std::move(fd));
   if (options_.run) return fork_captive();
   NBDKIT_TRY(identity_->assume(log_));
   if (options_.exit_with_parent) stop_with_parent(parent_);
@@ -227,8 +246,15 @@ Result<void> Program::open_doors(Service& service) {
   if (options_.single) NBDKIT_TRY(service.serve_streams(std::move(*streams_)));
   if (control_) NBDKIT_TRY(service.take_handoffs(std::move(control_)));
   if (sockets_->handoff) NBDKIT_TRY(service.take_handoffs(std::move(sockets_->handoff)));
+  for (UniqueFd& control : activation_.control) {
+    NBDKIT_TRY(service.take_handoffs(std::move(control)));
+  }
   service.serve_given(options_.handoff.given, std::move(given_));
+  const std::vector<GivenSocket> accepted(activation_.connected.size());
+  service.serve_given(accepted, std::move(activation_.connected));
+  service.serve_kept(std::move(activation_.kept));
   streams_.reset();
+  if (!self_) tell_manager("READY=1");
   return {};
 }
 
@@ -249,7 +275,7 @@ Result<void> Program::announce() {
 Result<Service::End> Program::serve() {
   trace("after_fork");
   NBDKIT_TRY(stack_.after_fork());
-  Service service(options_, stack_, host_, *signals_);
+  Service service(options_, stack_, host_, *signals_, manager_);
   NBDKIT_TRY(open_doors(service));
   if (stop_asked_) StopSignals::ask_to_stop();
   Service::End end = service.run();
@@ -279,14 +305,6 @@ int Program::run() {
   return end.value() == Service::End::orderly ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-// Sockets given by a service manager would be ignored without a word, and others opened instead.
-Result<void> refuse_socket_activation() {
-  const char* pid = ::getenv("LISTEN_PID");
-  if (pid == nullptr || pid != fmt::format("{}", ::getpid())) return {};
-  return Error(std::errc::not_supported,
-               "LISTEN_PID: socket activation is not available in this version");
-}
-
 int main_with(int argc, char** argv) {
   std::string_view path = argc > 0 ? argv[0] : "nbdkit";
   const std::string name(path.substr(path.rfind('/') + 1));
@@ -298,10 +316,14 @@ int main_with(int argc, char** argv) {
 
   Result<void> checked = check_standard_streams();
   if (!checked.ok()) return refuse(checked.error());
-  Result<void> activation = refuse_socket_activation();
+  Result<Activation> activation = take_activation(early);
   if (!activation.ok()) return refuse(activation.error());
+  const NotifySocket manager = NotifySocket::from_environment();
   Result<Options> options = parse_options(argc, argv);
   if (!options.ok()) return refuse(options.error());
+  options.value().activated = activation.value().has_sockets();
+  Result<void> compatible = check_activation(activation.value(), options.value());
+  if (!compatible.ok()) return refuse(compatible.error());
   Result<Folders> folders = Folders::find();
   if (!folders.ok()) return refuse(folders.error());
 
@@ -328,8 +350,14 @@ int main_with(int argc, char** argv) {
 
   ::umask(0022);
   ServerLog log(name, options.value().verbose);
+  if (options.value().single && is_one_socket(0, 2)) {
+    Result<void> silent = silence_stderr();
+    if (!silent.ok()) return refuse(silent.error());
+    log.use_system_log();
+  }
   log.debug("", "{}", version_line());
-  return Program(options.value(), folders.value(), log).run();
+  return Program(options.value(), folders.value(), log, manager, std::move(activation).value())
+      .run();
 }
 
 }  // namespace

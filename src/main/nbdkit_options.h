@@ -51,6 +51,7 @@ struct Options {
   std::optional<std::string> port;  // number or service
   bool single = false;
   HandoffOptions handoff;
+  bool activated = false;  // the service manager has opened the sockets
   std::optional<int> kept_memory_fd;
 
   bool foreground = false;
@@ -69,7 +70,9 @@ struct Options {
   static constexpr std::size_t kThreadsDefault = 16;
 
   // Whether the program stays with its caller instead of going to the background.
-  bool stays() const { return foreground || single || run.has_value() || handoff.inherits(); }
+  bool stays() const {
+    return foreground || single || activated || run.has_value() || handoff.inherits();
+  }
 };
 
 // One row for each option that getopt has to know.

@@ -54,6 +54,13 @@ Result<void> check_standard_streams() {
   return {};
 }
 
+Result<void> silence_stderr() {
+  UniqueFd null(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+  if (!null) return os_error("/dev/null");
+  if (::dup2(null.get(), 2) < 0) return os_error("dup2");
+  return {};
+}
+
 Result<StandardStreams> StandardStreams::replace() {
   StandardStreams streams;
   streams.in.reset(::fcntl(0, F_DUPFD_CLOEXEC, 3));

@@ -17,6 +17,9 @@ namespace nbdkit {
 // stdin, stdout and stderr must be open: a socket in their place would get what is printed.
 Result<void> check_standard_streams();
 
+// /dev/null takes the place of stderr: inetd makes it the client's socket, too.
+Result<void> silence_stderr();
+
 // The caller's stdin and stdout, close-on-exec, after /dev/null has taken their places.
 struct StandardStreams {
   UniqueFd in;

@@ -10,14 +10,18 @@
 namespace nbdkit {
 
 Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
-                 const StopSignals& signals)
+                 const StopSignals& signals, const NotifySocket& manager)
     : stack_(stack),
       host_(host),
       signals_(signals),
       log_(host.log()),
       handoff_options_(options.handoff),
+      keeps_connections_(!options.single && manager.may_store() &&
+                         (options.read_only || stack.contract().survives == Survives::durable)),
       loop_(runtime_.main_loop()),
-      server_(runtime_, stack, log_, {options.read_only, options.threads}) {
+      server_(runtime_, stack, log_, {options.read_only, options.threads}),
+      status_(loop_, server_, manager, stack.entries().front().name),
+      store_(loop_, server_, log_, manager) {
   server_.observe(*this);
 }
 
@@ -120,7 +124,11 @@ void Service::stop() {
 
 Task<void> Service::shut_down() {
   log_.debug("", "shutting down");
+  status_.begin_stop();
   for (auto& listener : listeners_) listener->stop();
+  co_await store_.settled();
+  // Before anybody in a plugin is disturbed: to these clients nothing is to happen.
+  if (keeps_connections_) co_await store_.store_all();
   host_.stop();
   // While it still listens: afterwards a successor may take the place.
   if (!handoff_options_.path.empty()) ::unlink(handoff_options_.path.c_str());
@@ -135,6 +143,7 @@ Service::End Service::run() {
     log_.error("", "cannot wait for signals: {}", watched.error().message());
     return End::forced;
   }
+  status_.start();
   loop_.run();
   loop_.unwatch(signals_.fd(), *this);
   return end_;

@@ -7,11 +7,14 @@
 #include <vector>
 
 #include "async/runtime.h"
+#include "base/notify_socket.h"
 #include "block/layer_stack.h"
+#include "handoff/connection_store.h"
 #include "handoff/handoff_door.h"
 #include "main/nbdkit_options.h"
 #include "main/nbdkit_process.h"
 #include "main/nbdkit_signals.h"
+#include "main/nbdkit_status.h"
 #include "plugin_host/plugin_host.h"
 #include "server/listener.h"
 #include "server/server.h"
@@ -22,7 +25,8 @@ namespace nbdkit {
 // Made after the last fork. What is passed outlives it.
 class Service final : private Watcher, private ServerObserver {
  public:
-  Service(const Options& options, LayerStack& stack, PluginHost& host, const StopSignals& signals);
+  Service(const Options& options, LayerStack& stack, PluginHost& host, const StopSignals& signals,
+          const NotifySocket& manager);
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
   ~Service();
@@ -35,6 +39,8 @@ class Service final : private Watcher, private ServerObserver {
   Result<void> take_handoffs(UniqueFd control);
   // `sockets` in the order of `given`. One that cannot be served makes the end `failed`.
   void serve_given(const std::vector<GivenSocket>& given, std::vector<UniqueFd> sockets);
+  // Connections of the server that was here before.
+  void serve_kept(std::vector<NamedFd> kept) { store_.restore(std::move(kept)); }
 
   enum class End {
     orderly,
@@ -71,11 +77,15 @@ class Service final : private Watcher, private ServerObserver {
   const StopSignals& signals_;
   Log& log_;
   const HandoffOptions handoff_options_;
+  // What clients have been told is there for the next server, too.
+  const bool keeps_connections_;
   Later check_job_{*this, &Service::stop_if_still_over};
   Later relay_job_{*this, &Service::relay_ended};  // posted by the relay
   Runtime runtime_;
   Loop& loop_;
   Server server_;
+  ServiceStatus status_;
+  ConnectionStore store_;
   std::vector<std::unique_ptr<Listener>> listeners_;
   std::optional<StdioRelay> relay_;
   std::optional<HandoffDoor> handoff_;

@@ -94,7 +94,7 @@ Result<Sockets> open_sockets(const Options& options, const Identity& identity, L
     NBDKIT_TRY(open_unix(options.unix_path, sockets));
   } else if (options.private_unix || (options.run && !tcp_asked)) {
     NBDKIT_TRY(open_private(identity, sockets));
-  } else if (tcp_asked || !options.handoff.any()) {
+  } else if (tcp_asked || (!options.handoff.any() && !options.activated)) {
     NBDKIT_TRY(open_tcp(options, log, sockets));
   } else {
     return sockets;

@@ -45,8 +45,8 @@ struct Sockets {
   PrivateFolder folder;
 };
 
-// For clients none at all with -s and, unless one is asked for, with --fd and --handoff. --run
-// alone has a private Unix socket, everything else TCP.
+// For clients none at all with -s and, unless one is asked for, with --fd, --handoff and socket
+// activation. --run alone has a private Unix socket, everything else TCP.
 Result<Sockets> open_sockets(const Options& options, const Identity& identity, Log& log);
 
 }  // namespace nbdkit
