@@ -189,7 +189,21 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
 
 }  // namespace
 
+// CLI11 would take the next word for the value.
+Result<void> refuse_empty_values(int argc, char* const* argv) {
+  for (int i = 1; i < argc; ++i) {
+    std::string_view word = argv[i];
+    if (word.substr(0, 1) == "-" && word.back() == '=') {
+      return usage(fmt::format("{}: nothing stands behind the '='", word));
+    }
+    // Behind the device comes the plugin, and what follows that is not ours.
+    if (word.substr(0, 5) == "/dev/") break;
+  }
+  return {};
+}
+
 Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
+  NBDKIT_TRY(refuse_empty_values(argc, argv));
   RawOptions raw;
   CLI::App app{kDescription, "nbdkit-attach"};
   app.set_help_flag("--help", "print this");

@@ -237,6 +237,8 @@ Result<void> Program::open_sockets_and_fork() {
   NBDKIT_TRY(identity_->assume(log_));
   if (options_.exit_with_parent) stop_with_parent(parent_);
   if (!options_.stays()) return go_to_background();
+  // The keeper has detached from its caller, whose folder must not stay in use either.
+  if (control_ && ::chdir("/") != 0) return os_error("chdir /");
   return {};
 }
 
