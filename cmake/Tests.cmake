@@ -80,6 +80,12 @@ foreach(room IN LISTS rooms)
   endif()
 endforeach()
 
+# The static library's insides, and its functions as programs in C see them.
+file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/lib/handoff/*_test.cc)
+nbdkit_unit_test(handoff_library_test ${tests})
+target_include_directories(handoff_library_test PRIVATE ${CMAKE_SOURCE_DIR}/lib/handoff)
+target_link_libraries(handoff_library_test PRIVATE nbdkit-handoff-static)
+
 get_property(modules GLOBAL PROPERTY NBDKIT_MODULES)
 foreach(module IN LISTS modules)
   # The registered folder, without carrying a list inside a list.
