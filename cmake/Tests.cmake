@@ -113,6 +113,7 @@ endforeach()
 
 add_dependencies(block_test nbdkit-nofilter-filter)
 add_subdirectory(examples/filter)
+add_subdirectory(examples/handoff)
 if(EXISTS ${CMAKE_SOURCE_DIR}/tests/CMakeLists.txt)
   add_subdirectory(tests)
 endif()
