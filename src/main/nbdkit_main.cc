@@ -99,7 +99,8 @@ class Program {
 };
 
 int Program::fail(const Error& error) {
-  log_.error("", "{}", error.message());
+  bool limit = error.code == std::errc::too_many_files_open;
+  log_.error("", "{}{}", error.message(), limit ? " (the limit is that of 'ulimit -n')" : "");
   return EXIT_FAILURE;
 }
 
@@ -278,6 +279,7 @@ Result<Service::End> Program::serve() {
   trace("after_fork");
   NBDKIT_TRY(stack_.after_fork());
   Service service(options_, stack_, host_, *signals_, manager_);
+  NBDKIT_TRY(service.prepare());
   NBDKIT_TRY(open_doors(service));
   if (stop_asked_) StopSignals::ask_to_stop();
   Service::End end = service.run();

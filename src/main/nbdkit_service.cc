@@ -27,6 +27,11 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
 
 Service::~Service() = default;
 
+Result<void> Service::prepare() {
+  NBDKIT_TRY(loop_.usable());
+  return runtime_.loops().prepare();
+}
+
 Result<void> Service::accept_on(std::vector<UniqueFd> listening) {
   for (UniqueFd& socket : listening) {
     listeners_.push_back(std::make_unique<Listener>(

@@ -31,6 +31,9 @@ class Service final : private Watcher, private ServerObserver {
   Service& operator=(const Service&) = delete;
   ~Service();
 
+  // Gets the threads and descriptors without which no client can be served. Comes first.
+  Result<void> prepare();
+
   // The ways in. Connections are accepted as soon as run() turns.
   Result<void> accept_on(std::vector<UniqueFd> listening);
   Result<void> serve_streams(StandardStreams streams);
