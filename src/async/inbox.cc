@@ -5,12 +5,12 @@
 
 #include <thread>
 
-#include "base/check.h"
-
 namespace nbdkit {
 
-Inbox::Inbox() : wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  NBDKIT_CHECK(wake_);  // Only out of descriptors at start-up, where nothing can be served anyway.
+Result<void> Inbox::open() {
+  wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_) return os_error("eventfd");
+  return {};
 }
 
 // The loop may do a job, and with that its last one, before the thread that brought it has left

@@ -6,16 +6,20 @@
 #include <atomic>
 
 #include "async/job.h"
+#include "base/result.h"
 #include "base/unique_fd.h"
 
 namespace nbdkit {
 
 class Inbox {
  public:
-  Inbox();
+  Inbox() = default;
   Inbox(const Inbox&) = delete;
   Inbox& operator=(const Inbox&) = delete;
   ~Inbox();
+
+  // Before anything else. Errors: no descriptor is left.
+  Result<void> open();
 
   // To be watched edge-triggered: every write is an edge, and nobody ever reads it.
   int wake_fd() const { return wake_.get(); }

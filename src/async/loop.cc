@@ -44,16 +44,27 @@ class Sleeper final : public Timer, public Gate::Interruptible, public Job {
 
 }  // namespace
 
-Loop::Loop(WorkerPool& workers)
-    : workers_(workers), epoll_(::epoll_create1(EPOLL_CLOEXEC)), now_(monotonic_now()) {
-  NBDKIT_CHECK(epoll_);
+Loop::Loop(WorkerPool& workers) : workers_(workers), now_(monotonic_now()), opened_(open()) {}
+
+Result<void> Loop::open() {
+  epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_) return os_error("epoll_create");
+  NBDKIT_TRY(inbox_.open());
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;  // Nobody reads it: every write is an edge.
   event.data.ptr = nullptr;
-  NBDKIT_CHECK(::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, inbox_.wake_fd(), &event) == 0);
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, inbox_.wake_fd(), &event) != 0) {
+    return os_error("epoll_ctl");
+  }
+  return {};
 }
 
 Loop::~Loop() = default;
+
+Result<void> Loop::usable() const {
+  if (opened_.ok()) return {};
+  return Error(opened_.error().code, std::string(opened_.error().detail()));
+}
 
 void Loop::stop() {
   stopping_.store(true);
@@ -61,6 +72,7 @@ void Loop::stop() {
 }
 
 void Loop::run() {
+  NBDKIT_CHECK(usable().ok());
   finish_turn();  // What was left here before anybody ran this loop must not wait for an event.
   while (!stopping_.exchange(false)) turn();
   // What was posted before the stop is still done.

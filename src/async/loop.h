@@ -53,6 +53,10 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
   virtual ~Loop();
 
+  // Whether the constructor got the descriptors that it needs. To be asked before anything else;
+  // without them a loop can only be destroyed.
+  Result<void> usable() const;
+
   // Any thread.
   void post(Job& job) { inbox_.push(job); }
   void stop();  // run() returns after the current turn, or at once when it is called next.
@@ -112,6 +116,7 @@ class Loop {
 
   static constexpr std::size_t kEventsMax = 128;
 
+  Result<void> open();
   void turn();
   void dispatch();
   void run_local_jobs();
@@ -130,6 +135,7 @@ class Loop {
   BufferPool buffers_;
   std::unique_ptr<std::byte[]> scratch_;
   std::atomic<bool> stopping_{false};
+  const Result<void> opened_;
   std::array<epoll_event, kEventsMax> events_;
   int events_count_ = 0;  // Of events_, until they are dispatched.
 };

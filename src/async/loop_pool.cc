@@ -33,11 +33,20 @@ LoopPool::~LoopPool() {
 Result<LoopPool::Member*> LoopPool::add() {
   auto member = std::make_unique<Member>(workers_);
   Loop& loop = member->loop;
+  NBDKIT_TRY(loop.usable());
   Result<Thread> thread = Thread::start("loop", 0, [&loop] { loop.run(); });
   if (!thread.ok()) return std::move(thread).error();
   member->thread.emplace(std::move(thread).value());
   members_.push_back(std::move(member));
   return members_.back().get();
+}
+
+Result<void> LoopPool::prepare() {
+  std::lock_guard lock(mutex_);
+  if (!members_.empty()) return {};
+  Result<Member*> added = add();
+  if (!added.ok()) return std::move(added).error();
+  return {};
 }
 
 Result<Loop*> LoopPool::acquire() {
@@ -49,7 +58,7 @@ Result<Loop*> LoopPool::acquire() {
   if (all_busy && members_.size() < loops_max_) {
     Result<Member*> added = add();
     if (added.ok()) chosen = added.value();
-    // With a loop at hand, being out of threads is no reason to turn a client away.
+    // With a loop at hand, being out of threads or descriptors is no reason to turn a client away.
     if (!added.ok() && members_.empty()) return std::move(added).error();
   }
   if (chosen == nullptr) chosen = least->get();

@@ -24,6 +24,10 @@ class LoopPool {
   LoopPool& operator=(const LoopPool&) = delete;
   ~LoopPool();  // Stops and joins every loop. Nothing may be left on them.
 
+  // Makes the first loop. After that no client is turned away because threads or descriptors have
+  // run out: those who come then share the loops that there are.
+  Result<void> prepare();
+
   // Any thread. Counts one more user on the loop until release().
   Result<Loop*> acquire();
   void release(Loop& loop);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "async/post.h"
+#include "support/open_files.h"
 
 namespace nbdkit {
 namespace {
@@ -47,6 +48,24 @@ TEST_F(LoopPoolTest, EachUserHasALoopOfItsOwnUpToTheLimit) {
   EXPECT_EQ(loops.size(), loops_max());
   for (std::size_t i = 0; i < loops_max(); ++i) loops.insert(&acquire());
   EXPECT_EQ(loops.size(), loops_max());
+}
+
+TEST_F(LoopPoolTest, TheFirstLoopNeedsDescriptors) {
+  for (int spare : {0, 1}) {
+    DescriptorShortage shortage(spare);
+    Result<void> prepared = pool.prepare();
+    ASSERT_FALSE(prepared.ok()) << spare;
+    EXPECT_EQ(prepared.error().code, std::errc::too_many_files_open);
+    EXPECT_FALSE(pool.acquire().ok());
+  }
+  EXPECT_TRUE(pool.prepare().ok());
+}
+
+TEST_F(LoopPoolTest, WithoutDescriptorsTheLoopsThatThereAreAreShared) {
+  ASSERT_TRUE(pool.prepare().ok());
+  DescriptorShortage shortage(0);
+  Loop& first = acquire();
+  EXPECT_EQ(&acquire(), &first);
 }
 
 TEST_F(LoopPoolTest, AtTheLimitTheLeastLoadedIsTaken) {

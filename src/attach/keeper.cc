@@ -27,6 +27,11 @@ Keeper::Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& repor
 Keeper::~Keeper() = default;
 
 ExitCode Keeper::run() {
+  Result<void> usable = loop_.usable();
+  if (!usable.ok()) {
+    report_.failed(usable.error());
+    return exit_code_of(usable.error());
+  }
   finish(live(), [this](Result<void> result) {
     if (!result.ok()) exit_ = exit_code_of(result.error());
     loop_.stop();

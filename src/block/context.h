@@ -20,6 +20,17 @@ struct Peer {
   std::int64_t gid = -1;
 };
 
+// What a layer can do to the connection that it serves.
+class ConnectionControl {
+ public:
+  // Any thread, while something is under way on the connection. With `force` not another byte is
+  // sent; otherwise what the client has asked for is still answered.
+  virtual void disconnect(bool force) = 0;
+
+ protected:
+  ~ConnectionControl() = default;
+};
+
 // Outlives every device that was opened with it. A filter that wants to show another export or
 // access to what is below keeps a changed copy in its device.
 class Context {
@@ -48,6 +59,7 @@ class Context {
   std::size_t calls_max = 16;  // blocking calls under way at once (nbdkit's -t)
   bool kernel = false;         // the peer is the kernel's block device (handoff: "peer":"kernel")
   Peer peer;
+  ConnectionControl* control = nullptr;  // null when there is no client
 
  private:
   Loop* loop_;

@@ -45,6 +45,7 @@ class Unmanaged {
   Result<void> detach() {
     Result<void> result;
     Loop& loop = runtime_.main_loop();
+    NBDKIT_TRY(loop.usable());
     finish(run(), [&](Result<void> r) {
       result = std::move(r);
       loop.stop();

@@ -56,7 +56,9 @@ int wait_for(pid_t pid) {
 
 std::string nbd_uri(const Address& address) {
   std::string name = address.export_name.empty() ? "" : "/" + percent_encode(address.export_name);
-  if (address.unix_path.empty()) return fmt::format("nbd://localhost:{}{}", address.port, name);
+  if (address.unix_path.empty()) {
+    return fmt::format("nbd://{}:{}{}", address.host, address.port, name);
+  }
   return fmt::format("nbd+unix://{}?socket={}", name, percent_encode(address.unix_path));
 }
 

@@ -16,6 +16,7 @@ struct Address {
   std::string unix_path;   // empty: TCP
   std::uint16_t port = 0;  // 0: Unix
   std::string export_name;
+  std::string host = "localhost";  // TCP: as a URI has it
 };
 
 // As the NBD project's document on URIs writes them. Export names and paths are percent-encoded.

@@ -23,6 +23,7 @@ std::string shell(const std::string& script) {
 TEST(NbdUri, NamesThePortOrTheSocketAndTheExport) {
   EXPECT_EQ(nbd_uri({"", 10809, ""}), "nbd://localhost:10809");
   EXPECT_EQ(nbd_uri({"", 10809, "a b/c&d"}), "nbd://localhost:10809/a%20b/c%26d");
+  EXPECT_EQ(nbd_uri({"", 77, "x", "[::1]"}), "nbd://[::1]:77/x");
   EXPECT_EQ(nbd_uri({"/tmp/s", 0, ""}), "nbd+unix://?socket=/tmp/s");
   EXPECT_EQ(nbd_uri({"/tmp/s", 0, "x"}), "nbd+unix:///x?socket=/tmp/s");
 }

@@ -10,7 +10,8 @@ namespace nbdkit {
 void ServerLog::use_system_log() {
   // Keeps the pointer.
   name_ = program();
-  ::openlog(name_.c_str(), LOG_PID, LOG_DAEMON);
+  // Connected now: when descriptors have run out it is too late, and that is to be said there.
+  ::openlog(name_.c_str(), LOG_PID | LOG_NDELAY, LOG_DAEMON);
   system_log_ = true;
 }
 

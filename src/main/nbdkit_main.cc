@@ -71,10 +71,12 @@ class Program {
   void trace(std::string_view step) const;
   Result<void> adopt(const std::optional<int>& number, std::string_view option, UniqueFd& owner);
 
+  int live();
   Result<Service::End> serve();
   int fail(const Error& error);
   [[noreturn]] void be_captive_parent(Child server);
   [[noreturn]] void leave(int status);
+  void remove_folder();
 
   PluginHost::Hooks hooks();
 
@@ -94,12 +96,14 @@ class Program {
   std::optional<StandardStreams> streams_;
   std::optional<StopSignals> signals_;
   std::optional<Sockets> sockets_;
-  std::optional<Child> self_;  // in a forked child: who waits for it
+  std::optional<Child> self_;        // in a forked child: who waits for it
+  std::optional<pid_t> captive_of_;  // in the server of --run: its parent
   bool background_ = false;
 };
 
 int Program::fail(const Error& error) {
-  log_.error("", "{}", error.message());
+  bool limit = error.code == std::errc::too_many_files_open;
+  log_.error("", "{}{}", error.message(), limit ? " (the limit is that of 'ulimit -n')" : "");
   return EXIT_FAILURE;
 }
 
@@ -113,9 +117,16 @@ PluginHost::Hooks Program::hooks() {
   return hooks;
 }
 
+// Of --run the parent removes it, as long as there is one: its server may be killed.
+void Program::remove_folder() {
+  if (!sockets_) return;
+  if (captive_of_ == ::getppid()) sockets_->folder.forget();
+  sockets_->folder.remove();
+}
+
 // Without destructors: others still use what this process shares with them.
 void Program::leave(int status) {
-  if (sockets_) sockets_->folder.remove();
+  remove_folder();
   std::fflush(stdout);
   ::_exit(status);
 }
@@ -195,7 +206,7 @@ Result<void> Program::fork_captive() {
   if (!child.ok()) return std::move(child).error();
   if (child.value().pid() != 0) be_captive_parent(std::move(child).value());
   self_.emplace(std::move(child).value());
-  sockets_->folder.forget();
+  captive_of_ = parent;
   NBDKIT_TRY(signals_->renew());
   // The command may need the server for its own orderly end; the parent ends the server then.
   StopSignals::ignore_terminal();
@@ -278,6 +289,7 @@ Result<Service::End> Program::serve() {
   trace("after_fork");
   NBDKIT_TRY(stack_.after_fork());
   Service service(options_, stack_, host_, *signals_, manager_);
+  NBDKIT_TRY(service.prepare());
   NBDKIT_TRY(open_doors(service));
   if (stop_asked_) StopSignals::ask_to_stop();
   Service::End end = service.run();
@@ -286,6 +298,12 @@ Result<Service::End> Program::serve() {
 }
 
 int Program::run() {
+  int status = live();
+  remove_folder();
+  return status;
+}
+
+int Program::live() {
   Result<void> loaded = load();
   if (!loaded.ok()) return fail(loaded.error());
   if (options_.action == Action::help) return print(usage() + layers_help(stack_));

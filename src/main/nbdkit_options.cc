@@ -215,6 +215,14 @@ Result<void> parse_pid_file(std::string_view text, Options& options) {
   return {};
 }
 
+// An empty variable of a script must not mean "stay root", or "listen everywhere".
+Result<void> parse_name(std::string_view option, std::string_view what, std::string_view text,
+                        std::string& target) {
+  if (text.empty()) return bad(fmt::format("{}: the {} is empty", option, what));
+  target = text;
+  return {};
+}
+
 template <typename T, typename Target>
 Result<void> store(Result<T> parsed, Target& target) {
   if (!parsed.ok()) return std::move(parsed).error();
@@ -294,18 +302,15 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
       options.export_name = text;
       return {};
     case 'g':
-      options.group = text;
-      return {};
+      return parse_name("-g", "group", text, options.group);
     case 'i':
-      options.ip_address = text;
-      return {};
+      return parse_name("-i", "address", text, options.ip_address);
     case 'p':
       return parse_port(text, options);
     case 't':
       return parse_threads(text, options);
     case 'u':
-      options.user = text;
-      return {};
+      return parse_name("-u", "user", text, options.user);
     case kFilter:
       options.filters.emplace_back(text);
       return {};

@@ -27,6 +27,11 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
 
 Service::~Service() = default;
 
+Result<void> Service::prepare() {
+  NBDKIT_TRY(loop_.usable());
+  return runtime_.loops().prepare();
+}
+
 Result<void> Service::accept_on(std::vector<UniqueFd> listening) {
   for (UniqueFd& socket : listening) {
     listeners_.push_back(std::make_unique<Listener>(
@@ -108,8 +113,9 @@ void Service::relay_ended() {
 void Service::ready(std::uint32_t) noexcept {
   while (int number = signals_.take()) {
     if (number != StopSignals::kAsked) log_.debug("", "received signal {}", number);
-    if (stopping_ && number != SIGHUP && number != StopSignals::kAsked) {
-      // The second one: whoever sent it does not want to wait for clients that do not leave.
+    bool again = stopping_ && loop_.now() - stopping_since_ >= kSameWish;
+    if (again && number != SIGHUP && number != StopSignals::kAsked) {
+      // Whoever sends another one does not want to wait for a plugin that does not come back.
       end_ = End::forced;
       return loop_.stop();
     }
@@ -119,6 +125,7 @@ void Service::ready(std::uint32_t) noexcept {
 
 void Service::stop() {
   if (std::exchange(stopping_, true)) return;
+  stopping_since_ = loop_.now();
   finish(shut_down(), [this](Result<void>) { loop_.stop(); });
 }
 

@@ -31,6 +31,9 @@ class Service final : private Watcher, private ServerObserver {
   Service& operator=(const Service&) = delete;
   ~Service();
 
+  // Gets the threads and descriptors without which no client can be served. Comes first.
+  Result<void> prepare();
+
   // The ways in. Connections are accepted as soon as run() turns.
   Result<void> accept_on(std::vector<UniqueFd> listening);
   Result<void> serve_streams(StandardStreams streams);
@@ -51,6 +54,10 @@ class Service final : private Watcher, private ServerObserver {
   End run();
 
  private:
+  // What comes so soon after the first signal is the same wish: whoever ends a process group often
+  // reaches a process in it twice.
+  static constexpr Seconds kSameWish{1};
+
   // Calls a member function later: whoever asks for the end stands in what ends.
   class Later final : public Job {
    public:
@@ -92,6 +99,7 @@ class Service final : private Watcher, private ServerObserver {
   bool relay_ended_ = false;
   bool check_deferred_ = false;
   bool stopping_ = false;
+  Nanoseconds stopping_since_{0};
   End end_ = End::orderly;
 };
 

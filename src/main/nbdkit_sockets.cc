@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "main/nbdkit_sockets.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "handoff/handoff_door.h"
@@ -44,6 +47,30 @@ Result<void> open_unix(const std::string& path, Sockets& sockets) {
   return {};
 }
 
+// How a client on this machine reaches one of the sockets. "localhost" is usually 127.0.0.1 alone.
+std::string uri_host(const std::vector<UniqueFd>& sockets) {
+  std::string host;
+  for (const UniqueFd& socket : sockets) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &length);
+    char text[INET6_ADDRSTRLEN] = "";
+    if (address.ss_family == AF_INET) {
+      const in_addr& ip = reinterpret_cast<sockaddr_in&>(address).sin_addr;
+      bool local = ip.s_addr == htonl(INADDR_ANY) || ip.s_addr == htonl(INADDR_LOOPBACK);
+      if (local) return "localhost";
+      ::inet_ntop(AF_INET, &ip, text, sizeof text);
+      if (host.empty()) host = text;
+    } else {
+      const in6_addr& ip = reinterpret_cast<sockaddr_in6&>(address).sin6_addr;
+      ::inet_ntop(AF_INET6, IN6_IS_ADDR_UNSPECIFIED(&ip) ? &in6addr_loopback : &ip, text,
+                  sizeof text);
+      if (host.empty()) host = fmt::format("[{}]", text);
+    }
+  }
+  return host;
+}
+
 Result<void> open_tcp(const Options& options, Log& log, Sockets& sockets) {
   TcpAddress address;
   address.host = options.ip_address;
@@ -53,6 +80,7 @@ Result<void> open_tcp(const Options& options, Log& log, Sockets& sockets) {
   if (!tcp.ok()) return std::move(tcp).error();
   sockets.listening = std::move(tcp.value().sockets);
   sockets.address.port = tcp.value().port;
+  sockets.address.host = uri_host(sockets.listening);
   return {};
 }
 

@@ -24,8 +24,6 @@ class PluginHost {
   struct Hooks {
     // nbdkit_shutdown: end the server. Any thread.
     std::function<void()> shutdown;
-    // nbdkit_disconnect: end one connection, with `force` at once. Any thread.
-    std::function<void(std::uint64_t connection, bool force)> disconnect;
     // --name.
     std::string name = "nbdkit";
     // -s: stdin and stdout are the client's.

@@ -218,14 +218,17 @@ TEST_F(Requests, ThePluginCanAskWhoItServes) {
 }
 
 TEST_F(Requests, ThePluginCanEndTheConnectionAndTheServer) {
-  std::string said;
-  hooks.disconnect = [&](std::uint64_t connection, bool force) {
-    said += fmt::format("disconnect {} {} ", connection, force);
+  struct Control final : ConnectionControl {
+    void disconnect(bool force) override { said += fmt::format("disconnect {} ", force); }
+    std::string said;
   };
+  Control control;
+  std::string& said = control.said;
   hooks.shutdown = [&] { said += "shutdown"; };
   begin({{"do", "end"}});
+  client->context().control = &control;
   EXPECT_TRUE(client->read(0, 1).ok());
-  EXPECT_EQ(said, "disconnect 1 false shutdown");
+  EXPECT_EQ(said, "disconnect false shutdown");
 }
 
 }  // namespace

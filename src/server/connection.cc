@@ -82,6 +82,21 @@ class Connection::Move final : public Timer {
   std::function<void(Result<MovedConnection>)> told_;
 };
 
+// With a client that is to be disconnected and does not take its answers.
+class Connection::Patience final : public Timer {
+ public:
+  explicit Patience(Connection& connection) : connection_(connection) {
+    Loop& loop = connection.loop_;
+    loop.timers().arm(*this, loop.now() + Server::kDrainMax);
+  }
+  virtual ~Patience() = default;
+
+ private:
+  void expired() noexcept override { connection_.abandon_now(); }
+
+  Connection& connection_;
+};
+
 Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
                        ServerOptions server_options, StartOptions options)
     : loop_(loop),
@@ -94,6 +109,7 @@ Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
   context_.read_only = server_options.read_only;
   context_.calls_max = server_options.calls_max;
   context_.kernel = options_.kernel;
+  context_.control = this;
 }
 
 Connection::~Connection() = default;
@@ -108,20 +124,36 @@ void Connection::begin(UniqueFd socket, Events events) {
 }
 
 void Connection::drain() {
-  post(loop_, [self = shared_from_this()] {
-    self->draining_ = true;
-    // Nothing has been promised to a client that is still shaking hands.
-    if (self->transmission_ == nullptr) return self->gate_.close();
-    self->transmission_->drain();
-  });
+  post(loop_, [self = shared_from_this()] { self->drain_now(); });
 }
 
 void Connection::abandon() {
-  post(loop_, [self = shared_from_this()] {
-    self->draining_ = true;
-    self->gate_.close();
-    if (self->transmission_ != nullptr) self->transmission_->abandon();
+  post(loop_, [self = shared_from_this()] { self->abandon_now(); });
+}
+
+void Connection::disconnect(bool force) {
+  post(loop_, [self = shared_from_this(), force] {
+    if (self->socket_ < 0) return;  // It has ended meanwhile.
+    if (force) return self->abandon_now();
+    self->drain_now();
+    if (self->patience_ == nullptr) self->patience_ = std::make_unique<Patience>(*self);
   });
+}
+
+void Connection::drain_now() {
+  draining_ = true;
+  // Nothing has been promised to a client that is still shaking hands.
+  if (transmission_ == nullptr) return gate_.close();
+  transmission_->drain();
+}
+
+void Connection::abandon_now() {
+  draining_ = true;
+  gate_.close();
+  if (transmission_ != nullptr) transmission_->abandon();
+  // The client need not wait for what the device is still doing. A giver's socket is not ours to
+  // shut down.
+  if (socket_ >= 0 && !options_.foreign) ::shutdown(socket_, SHUT_RDWR);
 }
 
 void Connection::take_over(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told) {
@@ -159,6 +191,7 @@ void Connection::log_failure(const Error& error) {
 
 Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
   context_.peer = peer_of(socket.get());
+  socket_ = socket.get();
   SocketStream stream(std::move(socket));
   Agreement agreement = options_.agreement;
   agreement.read_only = context_.read_only;
@@ -177,6 +210,8 @@ Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
     end = co_await transmit(stream, std::move(opened).value(), agreement);
   }
   co_await gate_.drained();
+  patience_.reset();
+  socket_ = -1;
   if (move_) {
     if (move_->moved) end = ConnectionEnd::moved;
     end_move(stream);

@@ -16,7 +16,8 @@ namespace nbdkit {
 
 // Belongs to the server on the main loop and works on a loop of its own. Shared, because a message
 // from one to the other may still be on its way when the connection has ended.
-class Connection : public std::enable_shared_from_this<Connection> {
+class Connection final : public std::enable_shared_from_this<Connection>,
+                         private ConnectionControl {
  public:
   // Told on the connection's loop. `opened` only in transmission mode and before `ended`; the
   // functions must not touch the connection.
@@ -36,6 +37,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void drain();
   // Ends without another byte.
   void abandon();
+  // The same for a layer, which may be in the middle of a call: what it says counts before its
+  // answer does, so with `force` the client does not get that.
+  void disconnect(bool force) override;
   // Ends at the boundary of a request and gives the socket away (Server::take_over). `told` is
   // called once, on the connection's loop or, when the connection has ended, as soon as possible.
   void take_over(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told);
@@ -44,7 +48,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   class Move;
+  class Patience;
 
+  void drain_now();
+  void abandon_now();
   Task<ConnectionEnd> serve(UniqueFd socket);
   Task<DevicePtr> negotiate(ByteStream& stream, Agreement& agreement);
   Task<DevicePtr> open_export();
@@ -61,9 +68,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Gate gate_;
   Context context_;
   Events events_;
+  int socket_ = -1;  // while it is served
   bool draining_ = false;
   Transmission* transmission_ = nullptr;  // while it runs
   std::unique_ptr<Move> move_;            // under way
+  std::unique_ptr<Patience> patience_;    // with a client that a layer disconnects
 };
 
 }  // namespace nbdkit

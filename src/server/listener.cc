@@ -200,7 +200,6 @@ bool Listener::accept_one() {
     pause(errno);
     return false;
   }
-  complained_ = false;
   log_.debug("", "accepted connection");
   tune(connection.get());
   accepted_(std::move(connection));
@@ -210,8 +209,10 @@ bool Listener::accept_one() {
 // The kernel says again and again that somebody is waiting, so without a pause this would be a
 // busy loop until a descriptor is free.
 void Listener::pause(int error) {
-  if (!std::exchange(complained_, true)) {
-    log_.error("", "cannot accept a connection: {} (trying again)", std::strerror(error));
+  if (loop_.now() >= quiet_until_) {
+    std::string_view advice = error == EMFILE ? "; the limit is that of 'ulimit -n'" : "";
+    log_.error("", "cannot accept a connection: {} (trying again{})", std::strerror(error), advice);
+    quiet_until_ = loop_.now() + kComplaintInterval;
   }
   loop_.change_watch(socket_.get(), 0, *this);
   loop_.timers().arm(*this, loop_.now() + kPause);

@@ -44,6 +44,8 @@ class Listener final : private Watcher, private Timer {
   // How long nothing is accepted when the process is out of descriptors or memory. The clients wait
   // in the kernel's queue.
   static constexpr Milliseconds kPause{100};
+  // How often that is said at most, however often it ends and begins again.
+  static constexpr Seconds kComplaintInterval{60};
   // Lent to a Unix connection for each direction, where the kernel allows it.
   static constexpr int kSendBufferSize = 512 * 1024;
 
@@ -70,7 +72,7 @@ class Listener final : private Watcher, private Timer {
   Accepted accepted_;
   int family_ = 0;
   bool watching_ = false;
-  bool complained_ = false;
+  Nanoseconds quiet_until_{0};  // what goes wrong before is no news
 };
 
 }  // namespace nbdkit

@@ -6,14 +6,15 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include <cstdlib>
+#include <optional>
 #include <vector>
 
+#include "support/open_files.h"
 #include "support/test_loop.h"
 
 namespace nbdkit {
@@ -70,6 +71,24 @@ struct ListenerTest : testing::Test {
       accepted.push_back(std::move(connection));
       if (accepted.size() == wanted) loop.stop();
     };
+  }
+
+  // Nobody can be accepted for ten times the pause, and then one is.
+  void accept_after_shortage() {
+    class Relief final : public Timer {
+     public:
+      void begin() { shortage_.emplace(0); }
+
+     private:
+      void expired() noexcept override { shortage_.reset(); }
+      std::optional<DescriptorShortage> shortage_;
+    };
+    UniqueFd client = connect_unix();
+    Relief relief;
+    loop.timers().arm(relief, loop.now() + 10 * Listener::kPause);
+    relief.begin();
+    wanted = accepted.size() + 1;
+    static_cast<Loop&>(loop).run();
   }
 
   int option(int fd, int level, int name) {
@@ -180,30 +199,23 @@ TEST_F(ListenerTest, WhatIsNoAddressOfThisMachineIsSaidSo) {
 // soon as nothing can happen: busy waiting would hang the test.
 TEST_F(ListenerTest, WithoutDescriptorsItWaitsAndThenGoesOn) {
   Listener listener(loop, log, listen_unix(path()).value(), keep());
-  UniqueFd client = connect_unix();
-  rlimit before{};
-  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
-  UniqueFd next(::dup(client.get()));  // The lowest number that is free.
-  rlimit none = before;
-  none.rlim_cur = static_cast<rlim_t>(next.get());
-  next.reset();
-
-  class Relief final : public Timer {
-   public:
-    explicit Relief(rlimit limit) : limit_(limit) {}
-
-   private:
-    void expired() noexcept override { ::setrlimit(RLIMIT_NOFILE, &limit_); }
-    rlimit limit_;
-  };
-  Relief relief(before);
-  loop.timers().arm(relief, loop.now() + 10 * Listener::kPause);
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
-  accept(listener, 1);
+  ASSERT_TRUE(listener.start().ok());
+  accept_after_shortage();
   EXPECT_EQ(accepted.size(), 1u);
   EXPECT_GE(loop.elapsed(), 10 * Listener::kPause);
   ASSERT_EQ(log.errors.size(), 1u) << "said once, not at every try";
   EXPECT_NE(log.errors[0].find("Too many open files"), std::string::npos);
+}
+
+TEST_F(ListenerTest, AShortageThatComesAndGoesIsNotSaidEveryTime) {
+  Listener listener(loop, log, listen_unix(path()).value(), keep());
+  ASSERT_TRUE(listener.start().ok());
+  for (int i = 0; i < 5; ++i) accept_after_shortage();
+  EXPECT_EQ(log.errors.size(), 1u);
+  Gate gate(loop);
+  EXPECT_TRUE(loop.run(loop.sleep(Listener::kComplaintInterval, gate)).ok());
+  accept_after_shortage();
+  EXPECT_EQ(log.errors.size(), 2u);
 }
 
 TEST_F(ListenerTest, StoppedItRefusesClients) {

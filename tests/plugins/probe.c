@@ -175,6 +175,7 @@ static void* probe_open(int readonly) {
 static void probe_close(void* handle) {
   enter();
   remember("close\n");
+  nbdkit_debug("probe: close");
   free(handle);
   leave();
 }
@@ -241,6 +242,7 @@ static int meet(void) {
   pthread_cond_broadcast(&arrived);
   while (met < meet_count && result == 0) result = pthread_cond_timedwait(&arrived, &lock, &until);
   pthread_mutex_unlock(&lock);
+  if (result != 0) nbdkit_error("probe: too few have come");
   return result;
 }
 
@@ -255,6 +257,12 @@ static int pread_extra(void) {
   } else if (strcmp(extra, "end") == 0) {
     nbdkit_disconnect(0);
     nbdkit_shutdown();
+  } else if (strcmp(extra, "shutdown") == 0) {
+    nbdkit_shutdown();
+  } else if (strcmp(extra, "leave") == 0) {
+    nbdkit_disconnect(0);
+  } else if (strcmp(extra, "break") == 0) {
+    nbdkit_disconnect(1);
   } else if (strcmp(extra, "ask") == 0) {
     remember("name=%s tls=%d uid=%d\n", nbdkit_export_name(), nbdkit_is_tls(),
              (int)nbdkit_peer_uid());

@@ -74,8 +74,8 @@ char* nbdkit_peer_tls_issuer_dn(void) {
 void nbdkit_disconnect(int force) {
   Session* session = calling_session();
   if (session == nullptr) return;
-  const auto& disconnect = session->host().hooks().disconnect;
-  if (disconnect) disconnect(session->context().connection(), force != 0);
+  ConnectionControl* control = session->context().control;
+  if (control != nullptr) control->disconnect(force != 0);
 }
 
 }  // extern "C"
