@@ -217,7 +217,7 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
 TEST(TransmissionTest, EveryRequestIsAnsweredOnceHoweverTheBytesAreCut) {
   std::uint64_t seed = from_environment("NBDKIT_TEST_SEED", 0);
   if (seed != 0) return run(seed);
-  std::uint64_t runs = from_environment("NBDKIT_TEST_RUNS", 400);
+  std::uint64_t runs = from_environment("NBDKIT_TEST_RUNS", 150);
   for (seed = 1; seed <= runs && !HasFailure(); ++seed) run(seed);
 }
 
