@@ -45,6 +45,8 @@ class HandoffDoor final {
   // Whether sockets may still be given.
   bool is_open() const { return !listeners_.empty() || !controls_.empty(); }
 
+  // Whoever comes from here on is left to the next server.
+  void stop_listening() { listeners_.clear(); }
   // Hears nobody any more and waits for the requests under way.
   Task<void> stop();
 

@@ -133,12 +133,13 @@ Task<void> Service::shut_down() {
   log_.debug("", "shutting down");
   status_.begin_stop();
   for (auto& listener : listeners_) listener->stop();
+  // While it still listens: afterwards a successor may take the place.
+  if (!handoff_options_.path.empty()) ::unlink(handoff_options_.path.c_str());
+  if (handoff_) handoff_->stop_listening();
   co_await store_.settled();
   // Before anybody in a plugin is disturbed: to these clients nothing is to happen.
   if (keeps_connections_) co_await store_.store_all();
   host_.stop();
-  // While it still listens: afterwards a successor may take the place.
-  if (!handoff_options_.path.empty()) ::unlink(handoff_options_.path.c_str());
   // Whoever has subscribed is told of the end of every connection.
   co_await server_.stop();
   if (handoff_) co_await handoff_->stop();
