@@ -141,6 +141,7 @@ Task<void> Service::shut_down() {
   if (keeps_connections_) co_await store_.store_all();
   host_.stop();
   // Whoever has subscribed is told of the end of every connection.
+  stopping_since_ = loop_.now();  // Storing has had a time of its own.
   co_await server_.stop();
   if (handoff_) co_await handoff_->stop();
 }

@@ -54,9 +54,10 @@ class Service final : private Watcher, private ServerObserver {
   End run();
 
  private:
-  // What comes so soon after the first signal is the same wish: whoever ends a process group often
-  // reaches a process in it twice.
-  static constexpr Seconds kSameWish{1};
+  // Signals in this time are one wish: scripts repeat them until the process is gone, and whoever
+  // ends a process group often reaches a process in it twice. Afterwards no client is left to be
+  // answered, so what another one cuts short can only be a plugin that does not come back.
+  static constexpr Seconds kSameWish = Server::kDrainMax;
 
   // Calls a member function later: whoever asks for the end stands in what ends.
   class Later final : public Job {
