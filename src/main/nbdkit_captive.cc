@@ -98,7 +98,7 @@ int run_captive(const Address& address, std::string_view command, StandardStream
   }
   // It cannot be the number of another process: nobody else waits for this child.
   ::kill(server.pid(), SIGTERM);
-  int server_status = server.wait_for_end();
+  int server_status = server.wait_for_end(log);
   return status != 0 ? status : server_status;
 }
 

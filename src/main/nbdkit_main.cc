@@ -195,7 +195,7 @@ Result<void> Program::make_ready() {
 // be refused and not left waiting.
 void Program::be_captive_parent(Child server) {
   sockets_->listening.clear();
-  if (!server.wait_until_ready()) leave(server.wait_for_end());
+  if (!server.wait_until_ready(log_)) leave(EXIT_FAILURE);
   tell_manager("READY=1");
   leave(run_captive(sockets_->address, *options_.run, std::move(*streams_), server, log_));
 }
@@ -220,12 +220,10 @@ Result<void> Program::go_to_background() {
   Result<Child> child = Child::fork();
   if (!child.ok()) return std::move(child).error();
   if (child.value().pid() != 0) {
-    bool ready = child.value().wait_until_ready();
-    if (ready) {
-      tell_manager(fmt::format("READY=1\nMAINPID={}", child.value().pid()));
-      (void)manager_.barrier(ConnectionStore::kBarrierMax);
-    }
-    ::_exit(ready ? EXIT_SUCCESS : child.value().wait_for_end());
+    if (!child.value().wait_until_ready(log_)) leave(EXIT_FAILURE);
+    tell_manager(fmt::format("READY=1\nMAINPID={}", child.value().pid()));
+    (void)manager_.barrier(ConnectionStore::kBarrierMax);
+    ::_exit(EXIT_SUCCESS);
   }
   self_.emplace(std::move(child).value());
   NBDKIT_TRY(signals_->renew());

@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <utility>
 
 #include "base/parse.h"
@@ -117,22 +118,31 @@ Result<Child> Child::fork() {
   return Child(pid, pid == 0 ? std::move(write) : std::move(read));
 }
 
-bool Child::wait_until_ready() {
+bool Child::wait_until_ready(Log& log) {
   char byte = 0;
   ssize_t count = 0;
   do {
     count = ::read(pipe_.get(), &byte, 1);
   } while (count < 0 && errno == EINTR);
   pipe_.reset();
-  return count == 1;
+  if (count == 1) return true;
+  int status = wait(log);
+  // The program itself says why and ends with 1. A plugin may call exit().
+  if (WIFEXITED(status) && WEXITSTATUS(status) != EXIT_FAILURE) {
+    log.error("", "a plugin or filter ended the server, with status {}", WEXITSTATUS(status));
+  }
+  return false;
 }
 
-int Child::wait_for_end() const {
+int Child::wait_for_end(Log& log) const { return shell_status(wait(log)); }
+
+int Child::wait(Log& log) const {
   int status = 0;
   while (::waitpid(pid_, &status, 0) < 0) {
-    if (errno != EINTR) return 1;
+    if (errno != EINTR) return W_EXITCODE(EXIT_FAILURE, 0);
   }
-  return shell_status(status);
+  if (WIFSIGNALED(status)) log.error("", "the server was killed by signal {}", WTERMSIG(status));
+  return status;
 }
 
 void Child::tell_ready() {

@@ -60,16 +60,18 @@ class Child {
 
   pid_t pid() const { return pid_; }
 
-  // In the parent. False when the child has ended without being ready; it has said why.
-  bool wait_until_ready();
-  // In the parent: waits for its end. Its exit status, 128 + n when signal n has ended it.
-  int wait_for_end() const;
+  // In the parent. False when the child has ended without being ready, and somebody has said why.
+  bool wait_until_ready(Log& log);
+  // In the parent: waits for its end. Its exit status, 128 + n when signal n has ended it, which is
+  // said: the child itself could not.
+  int wait_for_end(Log& log) const;
 
   // In the child.
   void tell_ready();
 
  private:
   Child(pid_t pid, UniqueFd pipe) : pid_(pid), pipe_(std::move(pipe)) {}
+  int wait(Log& log) const;  // its status as waitpid() tells it
 
   pid_t pid_;
   UniqueFd pipe_;

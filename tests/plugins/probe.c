@@ -140,6 +140,7 @@ static int probe_get_ready(void) {
 }
 static int probe_after_fork(void) {
   remember("after_fork stdio_safe=%d\n", nbdkit_stdio_safe());
+  if (strcmp(extra, "exit") == 0) exit(0);
   return fails("after_fork") ? -1 : 0;
 }
 static void probe_cleanup(void) { nbdkit_debug("probe: cleanup"); }
