@@ -23,7 +23,11 @@ function(nbdkit_unit_test name)
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests
     INSTALL_RPATH "$ORIGIN/../${NBDKIT_LIBDIR}")
   add_test(NAME ${name} COMMAND ${name})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+  if(NBDKIT_SANITIZE)
+    set_tests_properties(${name} PROPERTIES TIMEOUT 600)  # Ten times slower, or more.
+  else()
+    set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+  endif()
 endfunction()
 
 # Plugins in C and C++ to be loaded by tests: tests/plugins/NAME.c and NAME.cc.
