@@ -251,6 +251,7 @@ class BlocksizeLayer final : public FilterLayer {
   Contract contract() const override {
     return {.survives = Survives::durable, .transparent = true, .multi_conn = MultiConn::as_below};
   }
+  Result<std::uint32_t> minimum_block() override { return std::uint32_t{1}; }
   std::string_view long_name() const override { return "nbdkit blocksize filter"; }
 
   Result<void> configured() override {

@@ -55,6 +55,12 @@ class OffsetLayer final : public FilterLayer {
   }
   std::string_view long_name() const override { return "nbdkit offset filter"; }
 
+  Result<void> get_ready() override {
+    Result<std::uint32_t> minimum = below().minimum_block();
+    if (!minimum.ok()) return std::move(minimum).error();
+    return check_range(minimum.value());
+  }
+
  protected:
   void declare(Params& params) override {
     params.add_size("offset", offset_, {.help = "where to begin (default 0)"});
@@ -83,8 +89,7 @@ class OffsetLayer final : public FilterLayer {
     }
     if (properties.block_size.known()) {
       BlockSize& blocks = properties.block_size;
-      NBDKIT_TRY(check_aligned("offset", offset, blocks.minimum));
-      if (range_ != kToTheEnd) NBDKIT_TRY(check_aligned("range", range, blocks.minimum));
+      NBDKIT_TRY(check_range(blocks.minimum));
       blocks.preferred = preferred_at(offset, blocks);
     }
     properties.size = range;
@@ -99,6 +104,12 @@ class OffsetLayer final : public FilterLayer {
   }
 
   // Requests that a client aligns well would arrive below unaligned, and be refused there or torn.
+  Result<void> check_range(std::uint32_t minimum) const {
+    NBDKIT_TRY(check_aligned("offset", static_cast<std::uint64_t>(offset_), minimum));
+    if (range_ == kToTheEnd) return {};
+    return check_aligned("range", static_cast<std::uint64_t>(range_), minimum);
+  }
+
   static Result<void> check_aligned(std::string_view key, std::uint64_t value,
                                     std::uint32_t minimum) {
     if (is_aligned(value, minimum)) return {};

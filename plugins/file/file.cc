@@ -20,7 +20,8 @@ class FileLayer final : public Layer {
  public:
   Result<bool> configure(std::string_view key, std::string_view value) override;
   Result<void> configured() override;
-  Result<void> get_ready() override;
+  Result<void> get_ready() override { return find_source(); }
+  Result<std::uint32_t> minimum_block() override;
   void cleanup() override { kept_.clear(); }
 
   Contract contract() const override {
@@ -45,6 +46,7 @@ class FileLayer final : public Layer {
     std::uint64_t size;
   };
 
+  Result<void> find_source();
   Result<Opened> open_backing(const Context& context);
   Properties properties_of(const Opened& opened) const;
 
@@ -102,7 +104,8 @@ Result<void> FileLayer::configured() {
   return {};
 }
 
-Result<void> FileLayer::get_ready() {
+Result<void> FileLayer::find_source() {
+  if (source_) return {};
   auto source = !file_.empty()        ? file_source(file_)
                 : !directory_.empty() ? directory_source(directory_)
                 : fd_ >= 0            ? fd_source(static_cast<int>(fd_))
@@ -110,6 +113,15 @@ Result<void> FileLayer::get_ready() {
   if (!source.ok()) return std::move(source).error();
   source_ = std::move(source).value();
   return {};
+}
+
+Result<std::uint32_t> FileLayer::minimum_block() {
+  NBDKIT_TRY(find_source());
+  const bool direct = direct_ || source_->is_inherited();  // Whoever opened it has decided.
+  if (!direct || source_->is_directory()) return std::uint32_t{1};
+  Result<OpenedFile> file = source_->open("", {.read_only = true, .direct = direct_});
+  if (!file.ok()) return std::move(file).error();
+  return file.value().align;
 }
 
 Task<std::vector<ExportEntry>> FileLayer::list_exports(Context& context) {

@@ -62,6 +62,9 @@ class Layer {
 
   // Valid after configured().
   virtual Contract contract() const = 0;
+  // Of every device that this layer will open, in bytes; 1 when there is no such limit, or when only
+  // open() can tell. Valid after configured(), before the fork.
+  virtual Result<std::uint32_t> minimum_block() { return std::uint32_t{1}; }
 
   virtual Task<void> preconnect(Context& context);
   virtual Task<std::vector<ExportEntry>> list_exports(Context& context);
@@ -95,6 +98,7 @@ class FilterLayer : public Layer {
   void set_below(Layer& below) { below_ = &below; }
   Layer& below() const { return *below_; }
 
+  Result<std::uint32_t> minimum_block() override { return below().minimum_block(); }
   Task<void> preconnect(Context& context) override { return below().preconnect(context); }
   Task<std::vector<ExportEntry>> list_exports(Context& context) override {
     return below().list_exports(context);
