@@ -62,8 +62,8 @@ class Layer {
 
   // Valid after configured().
   virtual Contract contract() const = 0;
-  // Of every device that this layer will open, in bytes; 1 when there is no such limit, or when only
-  // open() can tell. Valid after configured(), before the fork.
+  // Of every device that this layer will open, in bytes; 1 when there is no such limit, or when
+  // only open() can tell. Valid after configured(), before the fork.
   virtual Result<std::uint32_t> minimum_block() { return std::uint32_t{1}; }
 
   virtual Task<void> preconnect(Context& context);
