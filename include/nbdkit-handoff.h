@@ -190,7 +190,8 @@ struct nbdkit_handoff_taken {
   const char* export_name;
   const char* state; /* for nbdkit_handoff_serve(), as it is; for others it says: */
   bool structured_replies;
-  size_t context_count; /* metadata contexts that were negotiated */
+  bool extended_headers; /* only with structured_replies */
+  size_t context_count;  /* metadata contexts that were negotiated */
   const struct nbdkit_handoff_context* contexts;
   size_t unread_length; /* bytes of a request's header that come before what is in the socket */
   const unsigned char* unread;

@@ -198,6 +198,7 @@ static void take_state(struct nh_answer* answer, const struct nh_json_node* stat
     return;
   }
   block->taken.structured_replies = nh_answer_bool(answer, state, "structured_replies");
+  block->taken.extended_headers = nh_answer_bool(answer, state, "extended_headers");
   take_contexts(answer, state, block);
   const char* digits = nh_answer_text(answer, state, "unread");
   int unread = read_hex(digits, block->unread, sizeof block->unread);

@@ -137,18 +137,19 @@ TEST(AnswersTest, EachMemberOfATakenConnectionIsChecked) {
       {R"("export":"a")", R"("export":null)"},
       {R"("state")", R"("status")"},
       {R"("structured_replies":true)", R"("structured_replies":1)"},
+      {R"("extended_headers":false)", R"("extended_headers":0)"},
       {R"({"base:allocation":1})", "[]"},
       {R"("base:allocation":1)", R"("base:allocation":-1)"},
       {R"("base:allocation":1)", R"("base\u0000":1)"},
       {R"("base:allocation":1)", R"("base:allocation":4294967296)"},
       {"25609513", "2560951"},
       {"25609513", "2560951g"},
-      {"25609513", "2560951300000000000000000000000000000000000000000000000000"},
+      {"25609513", "25609513000000000000000000000000000000000000000000000000000000ff"},
       {R"("25609513")", "0"}};
   for (auto [part, instead] : kWrong) {
     EXPECT_FALSE(reads_taken(with(kTakenBody, part, instead))) << part << " -> " << instead;
   }
-  EXPECT_TRUE(reads_taken(with(kTakenBody, "25609513", std::string(54, 'F'))));
+  EXPECT_TRUE(reads_taken(with(kTakenBody, "25609513", std::string(62, 'F'))));
   EXPECT_TRUE(reads_taken(with(kTakenBody, R"("base:allocation":1)", "")));
 }
 

@@ -31,7 +31,7 @@ extern "C" {
 #define NBDKIT_HANDOFF_MEMBERS_MAX 1024 /* of one object */
 #define NBDKIT_HANDOFF_EXPORT_MAX 4096  /* bytes of an export's name */
 #define NBDKIT_HANDOFF_LIST_MAX 128     /* connections in one answer */
-#define NBDKIT_HANDOFF_UNREAD_MAX 27    /* bytes in `state.unread`: less than a request's header */
+#define NBDKIT_HANDOFF_UNREAD_MAX 31    /* bytes in `state.unread`: less than a request's header */
 #define NBDKIT_HANDOFF_LIMIT_MS_MAX 60000
 
 enum nbdkit_handoff_kind {

@@ -156,7 +156,7 @@ TEST_F(RequestsTest, TakeOverGivesTheSocketBack) {
   EXPECT_STREQ(taken->export_name, "a");
   EXPECT_STREQ(
       taken->state,
-      R"({"structured_replies":true,"contexts":{"base:allocation":1}, "unread":"25609513"})");
+      R"({"structured_replies":true,"extended_headers":false,"contexts":{"base:allocation":1}, "unread":"25609513"})");
   EXPECT_TRUE(taken->structured_replies);
   ASSERT_EQ(taken->context_count, 1u);
   EXPECT_STREQ(taken->contexts[0].name, "base:allocation");

@@ -190,6 +190,21 @@ TEST_F(ConnectionsTest, WhatWasNegotiatedMovesAlong) {
   EXPECT_FALSE(client.call(Command::block_status, 0, 4096).extents.empty());
 }
 
+TEST_F(ConnectionsTest, ExtendedHeadersMoveAlong) {
+  WireClient client{UniqueFd()};
+  serve(kHandshake, client);
+  client.greet();
+  EXPECT_EQ(client.use_extended_headers(), OptionReply::ack);
+  EXPECT_EQ(client.option(Option::go, WireClient::go_data("disk")).back().type, OptionReply::ack);
+  HandoffPeer::Message answer = about("take-over", 1);
+  Json body = body_of(answer);
+  EXPECT_EQ(body.find("state")->find("extended_headers")->as_bool(), true);
+  std::string again = R"({"verb":"serve","mode":"transmission","export":"disk","state":)" +
+                      body.find("state")->dump() + "}";
+  EXPECT_EQ(peer.ask(again, answer.descriptor.get()).kind, NBDKIT_HANDOFF_ANSWER);
+  EXPECT_EQ(client.read(0, 512).data.size(), 512u);
+}
+
 TEST_F(ConnectionsTest, ATakeOverThatTakesTooLongChangesNothing) {
   WireClient client{UniqueFd()};
   serve(kServe, client);
@@ -340,6 +355,10 @@ TEST_F(ConnectionsTest, WrongKeysAreNamed) {
   expect_error(with(R"({"unread":"0"})"), "bad-value", "unread");
   expect_error(with(R"({"unread":"0g"})"), "bad-value", "unread");
   expect_error(with(R"({"unread":")" + std::string(56, '0') + R"("})"), "bad-value", "unread");
+  expect_error(with(R"({"structured_replies":true,"extended_headers":true,"unread":")" +
+                    std::string(64, '0') + R"("})"),
+               "bad-value", "unread");
+  expect_error(with(R"({"extended_headers":true})"), "bad-value", "extended_headers");
   expect_error(with(R"({"contexts":{"qemu:x":1}})"), "bad-value", "contexts");
   expect_error(with(R"({"contexts":{"base:allocation":1}})"), "bad-value", "contexts");
   expect_error(with(R"({"tls":true})"), "unknown-key", "tls");

@@ -16,6 +16,7 @@ constexpr int kAllSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRI
 MovedConnection moved() {
   MovedConnection moved;
   moved.agreement.structured_replies = true;
+  moved.agreement.extended_headers = true;
   moved.agreement.base_allocation = true;
   moved.unread = {std::byte{0x25}, std::byte{0x60}, std::byte{0x95}};
   moved.export_name = "disk";
@@ -60,6 +61,7 @@ TEST(StoredConnectionTest, WhatIsStoredComesBack) {
   EXPECT_EQ(connection.serve.flags, std::uint16_t{0x8d});
   ASSERT_TRUE(connection.serve.state);
   EXPECT_TRUE(connection.serve.state->agreement.structured_replies);
+  EXPECT_TRUE(connection.serve.state->agreement.extended_headers);
   EXPECT_TRUE(connection.serve.state->agreement.base_allocation);
   EXPECT_EQ(connection.serve.state->unread, moved().unread);
 }

@@ -21,7 +21,6 @@ namespace {
 
 constexpr std::size_t kExportNameMax = 4096;  // bytes (NBD protocol, "Values": strings)
 constexpr std::size_t kTextMax = 4096;
-constexpr std::size_t kUnreadMax = sizeof(RequestWire) - 1;
 constexpr std::uint32_t kNoLimit = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint64_t kSizeMax = std::numeric_limits<std::int64_t>::max();
 
@@ -81,11 +80,17 @@ std::optional<std::vector<std::byte>> from_hex(std::string_view text) {
 
 Result<HandoffState> parse_state(const Json& body) {
   if (body.as_object() == nullptr) return bad_value("state", "what take-over has answered");
-  NBDKIT_TRY(only_keys(body, {"structured_replies", "contexts", "unread"}));
+  NBDKIT_TRY(only_keys(body, {"structured_replies", "extended_headers", "contexts", "unread"}));
   HandoffState state;
   Result<bool> structured = bool_key(body, "structured_replies", false);
   if (!structured.ok()) return std::move(structured).error();
   state.agreement.structured_replies = structured.value();
+  Result<bool> extended = bool_key(body, "extended_headers", false);
+  if (!extended.ok()) return std::move(extended).error();
+  state.agreement.extended_headers = extended.value();
+  if (state.agreement.extended_headers && !state.agreement.structured_replies) {
+    return bad_value("extended_headers", "false without structured replies");
+  }
   if (const Json* contexts = body.find("contexts")) {
     const Json::Object* members = contexts->as_object();
     const Json* base = contexts->find(kBaseAllocation);
@@ -100,7 +105,10 @@ Result<HandoffState> parse_state(const Json& body) {
   if (const Json* unread = body.find("unread")) {
     const std::string* text = unread->as_string();
     auto bytes = text != nullptr ? from_hex(*text) : std::nullopt;
-    if (!bytes || bytes->size() > kUnreadMax) return bad_value("unread", "at most 54 digits");
+    std::size_t header = extended.value() ? sizeof(ExtendedRequestWire) : sizeof(RequestWire);
+    if (!bytes || bytes->size() >= header) {
+      return bad_value("unread", extended.value() ? "at most 62 digits" : "at most 54 digits");
+    }
     state.unread = std::move(*bytes);
   }
   return state;
@@ -196,6 +204,7 @@ Json to_json(const HandoffState& state) {
   if (state.agreement.base_allocation) contexts.set(kBaseAllocation, kBaseAllocationId);
   Json body = Json::object();
   body.set("structured_replies", state.agreement.structured_replies)
+      .set("extended_headers", state.agreement.extended_headers)
       .set("contexts", std::move(contexts))
       .set("unread", to_hex(state.unread));
   return body;

@@ -4,17 +4,37 @@
 #include <cstring>
 
 namespace nbdkit {
+namespace {
 
-std::optional<RequestHeader> parse_request(std::span<const std::byte, sizeof(RequestWire)> packet) {
-  RequestWire wire;
+template <typename Wire>
+std::optional<RequestHeader> parse(std::span<const std::byte, sizeof(Wire)> packet,
+                                   std::uint32_t magic) {
+  Wire wire;
   std::memcpy(&wire, packet.data(), sizeof wire);
-  if (wire.magic.get() != kRequestMagic) return std::nullopt;
+  if (wire.magic.get() != magic) return std::nullopt;
   return RequestHeader{wire.command.get(), wire.flags.get(), wire.cookie.get(), wire.offset.get(),
                        wire.length.get()};
 }
 
+}  // namespace
+
+std::optional<RequestHeader> parse_request(std::span<const std::byte, sizeof(RequestWire)> packet) {
+  return parse<RequestWire>(packet, kRequestMagic);
+}
+
+std::optional<RequestHeader> parse_extended_request(
+    std::span<const std::byte, sizeof(ExtendedRequestWire)> packet) {
+  return parse<ExtendedRequestWire>(packet, kExtendedRequestMagic);
+}
+
 RequestWire to_wire(const RequestHeader& header) {
-  return {kRequestMagic, header.flags, header.command, header.cookie, header.offset, header.length};
+  return {kRequestMagic, header.flags,  header.command,
+          header.cookie, header.offset, static_cast<std::uint32_t>(header.length)};
+}
+
+ExtendedRequestWire to_extended_wire(const RequestHeader& header) {
+  return {kExtendedRequestMagic, header.flags,  header.command,
+          header.cookie,         header.offset, header.length};
 }
 
 }  // namespace nbdkit

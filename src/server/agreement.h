@@ -6,6 +6,7 @@ namespace nbdkit {
 
 struct Agreement {
   bool structured_replies = false;
+  bool extended_headers = false;  // only with structured_replies
   bool base_allocation = false;
   bool read_only = false;
 };

@@ -119,6 +119,9 @@ Task<bool> Handshake::handle(Option option, Data data) {
     case Option::structured_reply:
       co_await structured_reply(data);
       break;
+    case Option::extended_headers:
+      co_await extended_headers(data);
+      break;
     case Option::list_meta_context:
     case Option::set_meta_context:
       co_await meta_context(option, data);
@@ -133,6 +136,10 @@ Task<bool> Handshake::handle(Option option, Data data) {
 Task<bool> Handshake::export_name(Data data) {
   if (data.size() > kStringMax) {
     co_await fail(Error(std::errc::protocol_error, "the client's export name is too long"));
+  }
+  if (agreement_.extended_headers) {
+    co_await fail(Error(std::errc::protocol_error,
+                        "the client asked for extended headers, and then not for GO"));
   }
   co_await open(std::string(data_text(data)));
   keep_meta_context_for(data_text(data));
@@ -219,11 +226,27 @@ Task<void> Handshake::send_infos(Option option, std::span<const Info> wanted) {
 
 Task<void> Handshake::structured_reply(Data data) {
   Option option = Option::structured_reply;
+  if (agreement_.extended_headers) {
+    co_await reply_text(option, OptionReply::extended_headers_required,
+                        "extended headers stay as they are");
+    co_return;
+  }
   if (!data.empty() || agreement_.structured_replies) {
     co_await reply_text(option, OptionReply::invalid, "asked for twice, or with data");
     co_return;
   }
   agreement_.structured_replies = true;
+  co_await reply(option, OptionReply::ack);
+}
+
+// They have all that structured replies have, and take their place.
+Task<void> Handshake::extended_headers(Data data) {
+  Option option = Option::extended_headers;
+  if (!data.empty() || agreement_.extended_headers) {
+    co_await reply_text(option, OptionReply::invalid, "asked for twice, or with data");
+    co_return;
+  }
+  agreement_.structured_replies = agreement_.extended_headers = true;
   co_await reply(option, OptionReply::ack);
 }
 

@@ -51,6 +51,7 @@ class Handshake {
   Task<bool> info_or_go(Option option, Data data);
   Task<void> send_infos(Option option, std::span<const Info> wanted);
   Task<void> structured_reply(Data data);
+  Task<void> extended_headers(Data data);
   Task<void> meta_context(Option option, Data data);
   void keep_meta_context_for(std::string_view export_name);
 

@@ -17,13 +17,6 @@ std::uint64_t mix(std::uint64_t n) {
   return n ^ (n >> 31);
 }
 
-template <typename T>
-T number(std::string_view bytes, std::size_t at) {
-  Be<T> wire;
-  std::memcpy(&wire, bytes.data() + at, sizeof wire);
-  return wire.get();
-}
-
 }  // namespace
 
 bool is_hole(std::uint64_t offset) { return mix(offset / kRegion / 5) % 3 == 0; }
@@ -208,7 +201,9 @@ Client::Client(Loop& loop, UniqueFd socket, Agreement agreement, std::uint64_t s
       dice_(dice),
       scale_(scale),
       piece_max_(scale * (dice.one_in(2) ? 1 : 20)),
-      reads_lazily_(dice.one_in(2)) {}
+      reads_lazily_(dice.one_in(2)),
+      header_size_(agreement.extended_headers ? sizeof(ExtendedRequestWire) : sizeof(RequestWire)) {
+}
 
 RequestHeader Client::random_request() {
   static constexpr Command kCommands[] = {
@@ -225,13 +220,32 @@ RequestHeader Client::random_request() {
     header.offset = dice_.below(kDiskSize - header.length + (dice_.one_in(20) ? 100'000 : 1));
   }
   if (dice_.one_in(40)) header.length = 0;
+  if (agreement_.extended_headers && header.command != Command::write && dice_.one_in(30)) {
+    header.length = (std::uint64_t{1} << 32) + dice_.below(std::uint64_t{1} << 40);
+  }
   if (dice_.one_in(60)) header.offset = ~std::uint64_t{0} - dice_.below(10);
-  if (dice_.one_in(5)) header.flags = static_cast<std::uint16_t>(1u << dice_.below(6));
+  if (dice_.one_in(5)) header.flags = static_cast<std::uint16_t>(1u << dice_.below(5));
+  bool with_payload = agreement_.extended_headers && header.length <= kDiskSize &&
+                      (header.command == Command::write) != dice_.one_in(60);
+  if (with_payload) header.flags |= command_flag::kPayloadLength;
   return header;
+}
+
+bool Client::has_payload(const RequestHeader& header) const {
+  if (!agreement_.extended_headers) return header.command == Command::write;
+  return (header.flags & command_flag::kPayloadLength) != 0;
+}
+
+// Of a range that ends beyond the disk its beginning is read, by a client that can be told so.
+std::uint64_t Client::there(const RequestHeader& header) const {
+  bool asks = header.command == Command::read || header.command == Command::block_status;
+  bool begins = asks && agreement_.structured_replies && header.offset < kDiskSize;
+  return begins ? std::min(header.length, kDiskSize - header.offset) : header.length;
 }
 
 // What is said of errors in the protocol and, where it says nothing, by nbdkit.
 std::uint32_t Client::right_answer(const RequestHeader& header) const {
+  if (has_payload(header) != (header.command == Command::write)) return 22;
   bool writes = header.command == Command::write || header.command == Command::trim ||
                 header.command == Command::write_zeroes;
   if (writes && agreement_.read_only) return 1;
@@ -240,7 +254,7 @@ std::uint32_t Client::right_answer(const RequestHeader& header) const {
   bool flush = header.command == Command::flush;
   if (flush && (header.offset != 0 || header.length != 0)) return 22;
   bool outside =
-      header.length == 0 || header.offset > kDiskSize || header.length > kDiskSize - header.offset;
+      header.length == 0 || header.offset > kDiskSize || there(header) > kDiskSize - header.offset;
   if (!flush && outside) return writes && header.command != Command::trim ? 28 : 22;
   std::uint16_t flags = agreement_.read_only ? 0 : command_flag::kFua;
   if (header.command == Command::read && agreement_.structured_replies) {
@@ -250,20 +264,34 @@ std::uint32_t Client::right_answer(const RequestHeader& header) const {
   if (header.command == Command::write_zeroes) {
     flags |= command_flag::kNoHole | command_flag::kFastZero;
   }
+  if (agreement_.extended_headers) flags |= command_flag::kPayloadLength;
   if ((header.flags & ~flags) != 0) return 22;
+  if (header.command == Command::read && header.length > kPayloadMax) return 12;
   return device_error(header.command, header.offset);
 }
 
 void Client::add_requests(std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) {
     RequestHeader header = random_request();
-    boundaries_.push_back(out_.size());
-    RequestWire wire = to_wire(header);
-    out_.append(reinterpret_cast<const char*>(&wire), sizeof wire);
-    for (std::uint64_t k = 0; header.command == Command::write && k < header.length; ++k) {
+    add_header(header);
+    for (std::uint64_t k = 0; has_payload(header) && k < header.length; ++k) {
       out_ += written_at(header.offset + k);
     }
-    asked_.push_back({header, right_answer(header), header.offset});
+    Asked asked{header, right_answer(header), header.offset, there(header)};
+    asked.partial = asked.error == 0 && asked.there < header.length;
+    if (asked.partial) asked.error = 22;
+    asked_.push_back(asked);
+  }
+}
+
+void Client::add_header(const RequestHeader& header) {
+  auto add = [this](const auto& wire) {
+    add_bytes({reinterpret_cast<const char*>(&wire), sizeof wire});
+  };
+  if (agreement_.extended_headers) {
+    add(to_extended_wire(header));
+  } else {
+    add(to_wire(header));
   }
 }
 
@@ -275,7 +303,7 @@ void Client::add_bytes(std::string_view bytes) {
 void Client::cut_short() {
   // Whoever refuses a write need not wait for what it was to write.
   std::size_t length = out_.size() - boundaries_.back();
-  if (asked_.back().error != 0) length = std::min(length, sizeof(RequestWire));
+  if (asked_.back().error != 0) length = std::min(length, header_size_);
   out_.resize(boundaries_.back() + dice_.below(length));
   asked_.pop_back();
 }
@@ -319,123 +347,6 @@ void Client::vanish() {
 void Client::take_the_rest() {
   char more;
   while (::recv(socket_.get(), &more, 1, MSG_PEEK | MSG_DONTWAIT) > 0) receive_some(1 << 20);
-}
-
-void Client::expect(bool right, const char* what) {
-  if (!right && complaint_.empty()) complaint_ = what;
-}
-
-Client::Asked* Client::find(std::uint64_t cookie) {
-  bool known = cookie < asked_.size() && !asked_[cookie].answered;
-  expect(known, "an answer to what was not asked, or has been answered");
-  return known ? &asked_[cookie] : nullptr;
-}
-
-void Client::finish(Asked& asked) {
-  asked.answered = true;
-  ++answered_;
-}
-
-std::size_t Client::take(std::string_view in) {
-  if (in.size() < sizeof(SimpleReplyWire) || !complaint_.empty()) return 0;
-  std::uint32_t magic = number<std::uint32_t>(in, 0);
-  if (magic == kSimpleReplyMagic) return take_simple(in);
-  expect(magic == kChunkMagic, "a bad magic number");
-  return complaint_.empty() ? take_chunk(in) : 0;
-}
-
-std::size_t Client::take_simple(std::string_view in) {
-  Asked* asked = find(number<std::uint64_t>(in, 8));
-  if (asked == nullptr) return 0;
-  const RequestHeader& header = asked->header;
-  bool read = header.command == Command::read;
-  bool must_be_chunk = read || header.command == Command::block_status;
-  expect(!must_be_chunk || !agreement_.structured_replies, "no chunk where there must be one");
-  std::uint32_t error = number<std::uint32_t>(in, 4);
-  std::size_t length = sizeof(SimpleReplyWire) + (read && error == 0 ? header.length : 0);
-  if (in.size() < length) return 0;
-  expect(error == asked->error, "a wrong error");
-  if (read && error == 0) check_data(*asked, header.offset, in.substr(16, header.length));
-  finish(*asked);
-  return length;
-}
-
-std::size_t Client::take_chunk(std::string_view in) {
-  if (in.size() < sizeof(ChunkWire)) return 0;
-  std::size_t length = sizeof(ChunkWire) + number<std::uint32_t>(in, 16);
-  if (in.size() < length) return 0;
-  Asked* asked = find(number<std::uint64_t>(in, 8));
-  if (asked == nullptr) return 0;
-  ChunkType type = number<ChunkType>(in, 6);
-  check_chunk(*asked, type, in.substr(sizeof(ChunkWire), length - sizeof(ChunkWire)));
-  ++asked->chunks;
-  const RequestHeader& header = asked->header;
-  if ((number<std::uint16_t>(in, 4) & kChunkDone) == 0) return length;
-  bool whole = asked->next == header.offset + header.length;
-  expect(header.command != Command::read || asked->error != 0 || whole, "a read is not whole");
-  bool fragments = (header.flags & command_flag::kDontFragment) == 0;
-  expect(fragments || asked->chunks == 1, "fragments where there must be none");
-  finish(*asked);
-  return length;
-}
-
-void Client::check_chunk(Asked& asked, ChunkType type, std::string_view body) {
-  expect(agreement_.structured_replies, "a chunk where there must be none");
-  if (type == ChunkType::error) {
-    expect(body.size() == 6 && number<std::uint16_t>(body, 4) == 0, "an error of a wrong size");
-    expect(body.size() == 6 && number<std::uint32_t>(body, 0) == asked.error, "a wrong error");
-    return;
-  }
-  expect(asked.error == 0, "no error where there must be one");
-  if (type == ChunkType::offset_data) {
-    expect(body.size() > 8, "no data");
-    if (body.size() > 8) check_data(asked, number<std::uint64_t>(body, 0), body.substr(8));
-  } else if (type == ChunkType::offset_hole) {
-    expect(body.size() == 12, "a hole of a wrong size");
-    if (body.size() == 12) {
-      check_hole(asked, number<std::uint64_t>(body, 0), number<std::uint32_t>(body, 8));
-    }
-  } else {
-    expect(type == ChunkType::block_status, "an unknown chunk");
-    check_status(asked, body);
-  }
-}
-
-void Client::check_data(Asked& asked, std::uint64_t offset, std::string_view data) {
-  expect(asked.header.command == Command::read, "data that was not asked for");
-  expect(offset == asked.next, "data from elsewhere");
-  for (std::size_t i = 0; i < data.size() && complaint_.empty(); ++i) {
-    expect(data[i] == disk()[offset + i], "wrong data");
-  }
-  asked.next = offset + data.size();
-}
-
-void Client::check_hole(Asked& asked, std::uint64_t offset, std::uint64_t length) {
-  expect(offset == asked.next && length > 0, "a hole that is elsewhere");
-  expect((asked.header.flags & command_flag::kDontFragment) == 0, "a hole that is not allowed");
-  for (std::uint64_t i = 0; i < length && complaint_.empty(); ++i) {
-    expect(disk()[offset + i] == '\0', "a hole where there is data");
-  }
-  asked.next = offset + length;
-}
-
-void Client::check_status(Asked& asked, std::string_view body) {
-  const RequestHeader& header = asked.header;
-  bool sized = body.size() > 4 && body.size() % 8 == 4;
-  expect(header.command == Command::block_status && sized, "no block status");
-  if (!complaint_.empty()) return;
-  expect(number<std::uint32_t>(body, 0) == kBaseAllocationId, "the status of something else");
-  bool one = (header.flags & command_flag::kReqOne) != 0;
-  expect(!one || body.size() == 12, "more than one extent");
-  std::uint64_t at = header.offset;
-  for (std::size_t i = 4; i < body.size(); i += 8) {
-    std::uint32_t length = number<std::uint32_t>(body, i);
-    expect(length > 0 && at < header.offset + header.length, "an extent beyond the request");
-    expect(number<std::uint32_t>(body, i + 4) == (is_hole(at) ? 3u : 0u), "a wrong status");
-    at += length;
-  }
-  expect(at <= kDiskSize && (one || at >= header.offset + header.length), "extents are missing");
-  expect(!one || at <= header.offset + header.length, "an extent longer than the request");
 }
 
 }  // namespace nbdkit::traffic

@@ -15,6 +15,7 @@
 #include "block/context.h"
 #include "block/device.h"
 #include "proto/transmission.h"
+#include "server/export_info.h"
 #include "server/transmission.h"
 
 namespace nbdkit::traffic {
@@ -39,6 +40,7 @@ std::uint64_t random_scale(Dice& dice);
 // What the device holds and how it fails depends on where it is asked only, so that everybody can
 // know it at any time.
 bool is_hole(std::uint64_t offset);
+const std::string& disk();
 char byte_at(std::uint64_t offset);                                 // of a read
 char written_at(std::uint64_t offset);                              // what the client writes
 std::uint32_t device_error(Command command, std::uint64_t offset);  // of the protocol; 0 is none
@@ -108,6 +110,7 @@ class Client final : private Timer {
 
   // Before start().
   void add_requests(std::size_t count);
+  void add_header(const RequestHeader& header);
   void add_bytes(std::string_view bytes);  // What is no request
   void cut_short();                        // The last request is not sent to its end.
   void hang_up_at_end() { hangs_up_ = true; }
@@ -128,8 +131,10 @@ class Client final : private Timer {
  private:
   struct Asked {
     RequestHeader header;
-    std::uint32_t error;  // what it has to be answered with
-    std::uint64_t next;   // offset of the next byte of a read
+    std::uint32_t error;   // what it has to be answered with
+    std::uint64_t next;    // offset of the next byte of a read
+    std::uint64_t there;   // how much of the range there is
+    bool partial = false;  // the error stands behind what there is
     std::size_t chunks = 0;
     bool answered = false;
   };
@@ -139,12 +144,15 @@ class Client final : private Timer {
   void send_some();
   void receive_some(std::size_t most);
   RequestHeader random_request();
+  bool has_payload(const RequestHeader& header) const;
+  std::uint64_t there(const RequestHeader& header) const;
   std::uint32_t right_answer(const RequestHeader& header) const;
   // Takes one simple reply or chunk from in_; how much, or 0 when it is not complete.
   std::size_t take(std::string_view in);
   std::size_t take_simple(std::string_view in);
   std::size_t take_chunk(std::string_view in);
   void check_chunk(Asked& asked, ChunkType type, std::string_view body);
+  void check_error(Asked& asked, ChunkType type, std::string_view body);
   void check_data(Asked& asked, std::uint64_t offset, std::string_view data);
   void check_hole(Asked& asked, std::uint64_t offset, std::uint64_t length);
   void check_status(Asked& asked, std::string_view body);
@@ -159,6 +167,7 @@ class Client final : private Timer {
   const std::uint64_t scale_;
   const std::uint64_t piece_max_;
   const bool reads_lazily_;
+  const std::size_t header_size_;  // of a request
   bool hangs_up_ = false;
   std::string out_;
   std::size_t sent_ = 0;

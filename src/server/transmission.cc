@@ -20,12 +20,14 @@ Transmission::Transmission(Context& context, ByteStream& stream, const Chain& de
       device_(device),
       agreement_(agreement),
       who_(who),
-      can_write_(device.properties().can_write && !agreement.read_only) {}
+      can_write_(device.properties().can_write && !agreement.read_only),
+      header_size_(agreement.extended_headers ? sizeof(ExtendedRequestWire) : sizeof(RequestWire)) {
+}
 
 Transmission::~Transmission() { NBDKIT_CHECK(in_flight_ == 0 && !dirty_ && !again_queued_); }
 
 Task<TransmissionEnd> Transmission::serve(std::span<const std::byte> unread) {
-  NBDKIT_CHECK(unread.size() <= kUnreadMax);
+  NBDKIT_CHECK(unread.size() < header_size_);
   std::copy(unread.begin(), unread.end(), stash_.begin());
   stash_size_ = unread.size();
   watched_ = EPOLLIN;
@@ -226,7 +228,7 @@ std::span<const std::byte> Transmission::consume(std::span<const std::byte> byte
       bytes = bytes.subspan(n);
     } else if (partial_) {
       bytes = take_partial(bytes);
-    } else if (bytes.size() < sizeof(RequestWire)) {
+    } else if (bytes.size() < header_size_) {
       std::memcpy(stash_.data(), bytes.data(), bytes.size());
       stash_size_ = bytes.size();
       return {};
@@ -249,14 +251,25 @@ bool Transmission::may_begin(std::span<const std::byte> packet) {
   if (outbox_.full()) flush();
   if (send_blocked_ || state_ == State::ending) return false;
   if (in_flight_ == 0 && sending_.empty()) return true;
-  auto header = parse_request(packet.first<sizeof(RequestWire)>());
+  auto header = parse(packet);
   std::uint64_t bytes = header ? payload_bytes(*header) : 0;
   return in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
 }
 
+std::optional<RequestHeader> Transmission::parse(std::span<const std::byte> packet) const {
+  if (!agreement_.extended_headers) return parse_request(packet.first<sizeof(RequestWire)>());
+  return parse_extended_request(packet.first<sizeof(ExtendedRequestWire)>());
+}
+
+// Extended headers tell it of any command, also of those that have no use for one.
+bool Transmission::has_payload(const RequestHeader& header) const {
+  if (!agreement_.extended_headers) return header.command == Command::write;
+  return (header.flags & command_flag::kPayloadLength) != 0;
+}
+
 std::span<const std::byte> Transmission::take_request(std::span<const std::byte> bytes) {
-  auto header = parse_request(bytes.first<sizeof(RequestWire)>());
-  std::span<const std::byte> rest = bytes.subspan(sizeof(RequestWire));
+  auto header = parse(bytes);
+  std::span<const std::byte> rest = bytes.subspan(header_size_);
   if (!header) {
     context_.log().error(who_, "the client sent no valid request: closing the connection");
     stop(TransmissionEnd::failed);
@@ -267,28 +280,28 @@ std::span<const std::byte> Transmission::take_request(std::span<const std::byte>
     stop(TransmissionEnd::disconnected);
     return {};
   }
-  if (header->command == Command::write) return take_write(*header, rest);
-  NbdError error = check(*header);
-  if (error == NbdError::none) {
+  if (has_payload(*header)) return take_payload(*header, rest);
+  Refusal refusal = check(*header);
+  if (refusal.error == NbdError::none) {
     begin(*header, std::nullopt);
   } else {
-    answer_error(*header, error);
+    answer_error(*header, refusal);
   }
   return rest;
 }
 
-std::span<const std::byte> Transmission::take_write(const RequestHeader& header,
-                                                    std::span<const std::byte> rest) {
-  NbdError error = check(header);
-  if (error != NbdError::none) {
+std::span<const std::byte> Transmission::take_payload(const RequestHeader& header,
+                                                      std::span<const std::byte> rest) {
+  Refusal refusal = check(header);
+  if (refusal.error != NbdError::none) {
     if (header.length > kDroppedPayloadMax) {
-      context_.log().error(who_, "a write of {} bytes is too large: closing the connection",
+      context_.log().error(who_, "a payload of {} bytes is too large: closing the connection",
                            header.length);
       stop(TransmissionEnd::failed);
       return {};
     }
     skip_ = header.length;
-    answer_error(header, error);
+    answer_error(header, refusal);
     return rest;
   }
   BufferPool& pool = context_.buffers();
@@ -299,7 +312,7 @@ std::span<const std::byte> Transmission::take_write(const RequestHeader& header,
   Result<Buffer> buffer = pool.get(header.length, context_.connection());
   if (!buffer.ok()) {
     skip_ = header.length;
-    answer_error(header, NbdError::no_memory);
+    answer_error(header, {NbdError::no_memory, "no memory for the payload"});
     return rest;
   }
   partial_ = std::make_unique<Partial>(header, std::move(buffer).value());

@@ -47,7 +47,7 @@ class Transmission final : private Watcher, private Job {
   ~Transmission();
 
   // `unread` was received by whoever served this socket before (unread() there).
-  static constexpr std::size_t kUnreadMax = sizeof(RequestWire) - 1;
+  static constexpr std::size_t kUnreadMax = sizeof(ExtendedRequestWire) - 1;
 
   // Serves until the client leaves or drain() is called. Nothing is under way when it ends, and
   // what was answered has been sent unless the socket failed.
@@ -89,8 +89,10 @@ class Transmission final : private Watcher, private Job {
   std::span<const std::byte> leftover() const { return std::span(left_).subspan(left_from_); }
   std::span<const std::byte> consume(std::span<const std::byte> bytes);
   std::span<const std::byte> take_request(std::span<const std::byte> bytes);
-  std::span<const std::byte> take_write(const RequestHeader& header,
-                                        std::span<const std::byte> rest);
+  std::optional<RequestHeader> parse(std::span<const std::byte> packet) const;
+  bool has_payload(const RequestHeader& header) const;
+  std::span<const std::byte> take_payload(const RequestHeader& header,
+                                          std::span<const std::byte> rest);
   std::span<const std::byte> take_partial(std::span<const std::byte> bytes);
   void finish_partial();
   bool may_begin(std::span<const std::byte> packet);
@@ -98,7 +100,14 @@ class Transmission final : private Watcher, private Job {
   void go_on();
   void begin_again();
 
-  NbdError check(const RequestHeader& header) const;
+  // What is wrong with a request, in the protocol's number and a person's words.
+  struct Refusal {
+    NbdError error = NbdError::none;
+    std::string_view why = {};
+  };
+  Refusal check(const RequestHeader& header) const;
+  Refusal check_range(const RequestHeader& header) const;
+  std::uint64_t served_length(const RequestHeader& header) const;
   bool serves(Command command) const;
   bool flags_fit(const RequestHeader& header) const;
   void begin(const RequestHeader& header, std::optional<Payload> payload);
@@ -108,9 +117,13 @@ class Transmission final : private Watcher, private Job {
   void retire(Slot& slot);
 
   void answer(Slot& slot, const Result<void>& result);
-  void answer_error(const RequestHeader& header, NbdError error);
+  void answer_error(const RequestHeader& header, Refusal refusal);
+  void answer_error_at(const RequestHeader& header, std::uint64_t offset);
   void answer_read(const Slot& slot);
   void answer_block_status(const Slot& slot);
+  void add_chunk(const RequestHeader& header, std::uint16_t flags, ChunkType type,
+                 std::uint64_t length);
+  void add_error(Refusal refusal);
 
   void mark_dirty();
   void flush();
@@ -127,6 +140,7 @@ class Transmission final : private Watcher, private Job {
   const Agreement agreement_;
   const std::string who_;
   const bool can_write_;
+  const std::size_t header_size_;  // of a request
 
   State state_ = State::serving;
   TransmissionEnd end_ = TransmissionEnd::closed;
@@ -138,7 +152,7 @@ class Transmission final : private Watcher, private Job {
   bool dead_ = false;  // the socket is of no use any more
   std::uint32_t watched_ = 0;
 
-  std::array<std::byte, sizeof(RequestWire)> stash_;  // the beginning of a request
+  std::array<std::byte, kUnreadMax> stash_;  // the beginning of a request
   std::size_t stash_size_ = 0;
   std::vector<std::byte> left_;       // received but not begun: something is at its limit
   std::size_t left_from_ = 0;         // what of it is still to do

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The part of the engine that knows the commands: what is valid, what the device is asked, and how
-// the answer looks.
+// The part of the engine that knows the commands: what is valid, and what the device is asked.
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -27,8 +25,6 @@ std::uint16_t flags_of(Command command) {
   }
 }
 
-bool has(const RequestHeader& header, std::uint16_t flag) { return (header.flags & flag) != 0; }
-
 bool changes_data(Command command) {
   return command == Command::write || command == Command::trim || command == Command::write_zeroes;
 }
@@ -45,16 +41,6 @@ RequestFlags request_flags(const RequestHeader& header) {
   if (has(header, command_flag::kReqOne)) flags = flags | RequestFlags::one;
   if (has(header, command_flag::kDontFragment)) flags = flags | RequestFlags::no_holes;
   return flags;
-}
-
-Request to_request(const RequestHeader& header) {
-  return Request(Offset{header.offset}, header.length, request_flags(header));
-}
-
-ErrorAudience audience(const RequestHeader& header) {
-  if (has(header, command_flag::kFastZero)) return ErrorAudience::fast_zero;
-  if (has(header, command_flag::kDontFragment)) return ErrorAudience::dont_fragment;
-  return ErrorAudience::other;
 }
 
 std::string_view name(Command command) {
@@ -77,14 +63,6 @@ std::string_view name(Command command) {
       return "extents";
   }
   return "unknown";
-}
-
-// The numbers are those of nbdkit: a full disk for what would be stored beyond the end.
-NbdError check_range(const RequestHeader& header, std::uint64_t size) {
-  bool inside = header.length > 0 && range_fits(header.offset, header.length, size);
-  if (inside) return NbdError::none;
-  bool stores = header.command == Command::write || header.command == Command::write_zeroes;
-  return stores ? NbdError::no_space : NbdError::invalid;
 }
 
 }  // namespace
@@ -115,7 +93,9 @@ bool Transmission::serves(Command command) const {
 
 bool Transmission::flags_fit(const RequestHeader& header) const {
   const Properties& properties = device_.properties();
-  if ((header.flags & ~flags_of(header.command)) != 0 && !context_.kernel) return false;
+  std::uint16_t known = flags_of(header.command);
+  if (agreement_.extended_headers) known |= command_flag::kPayloadLength;  // check() has seen it.
+  if ((header.flags & ~known) != 0 && !context_.kernel) return false;
   if (has(header, command_flag::kFua) && !(properties.can_fua && can_write_)) return false;
   if (header.command == Command::read && has(header, command_flag::kDontFragment)) {
     return agreement_.structured_replies;
@@ -126,18 +106,47 @@ bool Transmission::flags_fit(const RequestHeader& header) const {
   return true;
 }
 
+// The numbers are those of nbdkit: a full disk for what would be stored beyond the end. A client
+// that can be told more gets what there is, and the error behind it.
+Transmission::Refusal Transmission::check_range(const RequestHeader& header) const {
+  std::uint64_t size = device_.properties().size;
+  if (header.length > 0 && range_fits(header.offset, header.length, size)) return {};
+  bool asks = header.command == Command::read || header.command == Command::block_status;
+  bool begins = header.length > 0 && header.offset < size;
+  if (asks && begins && agreement_.structured_replies) return {};
+  bool stores = header.command == Command::write || header.command == Command::write_zeroes;
+  return {stores ? NbdError::no_space : NbdError::invalid,
+          header.length > 0 ? kBeyondTheEnd : "a request for no bytes"};
+}
+
+std::uint64_t Transmission::served_length(const RequestHeader& header) const {
+  if (header.command == Command::flush) return 0;
+  return std::min(header.length, device_.properties().size - header.offset);
+}
+
 // When several things are wrong, the answer is the one that nbdkit gives.
-NbdError Transmission::check(const RequestHeader& header) const {
-  if (changes_data(header.command) && !can_write_) return NbdError::not_permitted;
-  if (!serves(header.command)) return NbdError::invalid;
-  if (header.command == Command::flush) {
-    if (header.offset != 0 || header.length != 0) return NbdError::invalid;
-  } else {
-    NbdError error = check_range(header, device_.properties().size);
-    if (error != NbdError::none) return error;
+Transmission::Refusal Transmission::check(const RequestHeader& header) const {
+  if (has_payload(header) != (header.command == Command::write)) {
+    return {NbdError::invalid, "only a write has a payload, and it must have one"};
   }
-  if (!flags_fit(header)) return NbdError::invalid;
-  return payload_bytes(header) > kPayloadMax ? NbdError::no_memory : NbdError::none;
+  if (changes_data(header.command) && !can_write_) {
+    return {NbdError::not_permitted, "the export is read-only"};
+  }
+  if (!serves(header.command)) return {NbdError::invalid, "no such command on this export"};
+  if (header.command == Command::flush) {
+    if (header.offset != 0 || header.length != 0) {
+      return {NbdError::invalid, "a flush has no offset and no length"};
+    }
+  } else {
+    Refusal refusal = check_range(header);
+    if (refusal.error != NbdError::none) return refusal;
+  }
+  if (!flags_fit(header)) return {NbdError::invalid, "a flag that this command does not have"};
+  bool has_data = header.command == Command::read || header.command == Command::write;
+  if (has_data && header.length > kPayloadMax) {
+    return {NbdError::no_memory, "more data than the server takes in one request"};
+  }
+  return {};
 }
 
 Transmission::Slot& Transmission::take_slot() {
@@ -161,6 +170,7 @@ void Transmission::retire(Slot& slot) {
 void Transmission::begin(const RequestHeader& header, std::optional<Payload> payload) {
   Slot& slot = take_slot();
   slot.header = header;
+  slot.served = served_length(header);
   slot.payload = std::move(payload);
   ++in_flight_;
   bytes_in_flight_ += payload_bytes(header);
@@ -179,7 +189,7 @@ void Transmission::begin(const RequestHeader& header, std::optional<Payload> pay
 
 Task<void> Transmission::dispatch(Slot& slot) {
   const Properties& properties = device_.properties();
-  Request request = to_request(slot.header);
+  Request request(Offset{slot.header.offset}, slot.served, request_flags(slot.header));
   switch (slot.header.command) {
     case Command::read:
       return device_.pread(request, slot.reply);
@@ -207,10 +217,9 @@ void Transmission::complete(Slot& slot, Result<void> result) {
   --in_flight_;
   progress_ = true;
   mark_dirty();
-  if (result.ok() && slot.header.command == Command::read &&
-      slot.reply.size() != slot.header.length) {
+  if (result.ok() && slot.header.command == Command::read && slot.reply.size() != slot.served) {
     result = Error(std::errc::io_error, fmt::format("a layer answered {} bytes to a read of {}",
-                                                    slot.reply.size(), slot.header.length));
+                                                    slot.reply.size(), slot.served));
   }
   if (!result.ok() && !result.error().detail().empty()) {
     context_.log().error(who_, "{}: {}", name(slot.header.command), result.error().detail());
@@ -220,121 +229,6 @@ void Transmission::complete(Slot& slot, Result<void> result) {
   if (!result.ok() || slot.header.command != Command::read) return retire(slot);
   sending_.push_back(&slot);
   if (outbox_.full()) flush();
-}
-
-void Transmission::answer(Slot& slot, const Result<void>& result) {
-  const RequestHeader& header = slot.header;
-  if (!result.ok()) {
-    return answer_error(header, to_nbd_error(result.error().code, audience(header)));
-  }
-  if (header.command == Command::block_status) return answer_block_status(slot);
-  if (header.command == Command::read && agreement_.structured_replies) return answer_read(slot);
-  SimpleReplyWire wire;
-  wire.error = 0;
-  wire.cookie = header.cookie;
-  outbox_.add(wire);
-  outbox_.count_reply();
-  if (header.command != Command::read) return;
-  for (const Reply::Piece& piece : slot.reply.pieces()) outbox_.add(piece);
-}
-
-void Transmission::answer_error(const RequestHeader& header, NbdError error) {
-  mark_dirty();
-  outbox_.count_reply();
-  bool must_be_chunk = header.command == Command::read || header.command == Command::block_status;
-  if (!agreement_.structured_replies || !must_be_chunk) {
-    SimpleReplyWire wire;
-    wire.error = static_cast<std::uint32_t>(error);
-    wire.cookie = header.cookie;
-    return outbox_.add(wire);
-  }
-  ErrorChunkWire wire;
-  wire.chunk.flags = kChunkDone;
-  wire.chunk.type = ChunkType::error;
-  wire.chunk.cookie = header.cookie;
-  wire.chunk.length = static_cast<std::uint32_t>(sizeof wire - sizeof wire.chunk);
-  wire.error = static_cast<std::uint32_t>(error);
-  wire.text_length = 0;
-  outbox_.add(wire);
-}
-
-// Every run of data and every hole is a chunk; a client that forbids fragments gets one of data.
-void Transmission::answer_read(const Slot& slot) {
-  const RequestHeader& header = slot.header;
-  std::span<const Reply::Piece> pieces = slot.reply.pieces();
-  bool whole = has(header, command_flag::kDontFragment);
-  std::uint64_t offset = header.offset;
-  outbox_.count_reply();
-  for (std::size_t i = 0; i < pieces.size();) {
-    std::size_t length = pieces[i].length;
-    std::size_t next = i + 1;
-    bool hole = pieces[i].data == nullptr && !whole;
-    while (!hole && next < pieces.size() && (whole || pieces[next].data != nullptr)) {
-      length += pieces[next++].length;
-    }
-    std::uint16_t flags = next == pieces.size() ? kChunkDone : std::uint16_t{0};
-    if (hole) {
-      OffsetHoleWire wire;
-      wire.chunk.flags = flags;
-      wire.chunk.type = ChunkType::offset_hole;
-      wire.chunk.cookie = header.cookie;
-      wire.chunk.length = static_cast<std::uint32_t>(sizeof wire - sizeof wire.chunk);
-      wire.offset = offset;
-      wire.length = static_cast<std::uint32_t>(length);
-      outbox_.add(wire);
-    } else {
-      OffsetDataWire wire;
-      wire.chunk.flags = flags;
-      wire.chunk.type = ChunkType::offset_data;
-      wire.chunk.cookie = header.cookie;
-      wire.chunk.length = static_cast<std::uint32_t>(sizeof wire - sizeof wire.chunk + length);
-      wire.offset = offset;
-      outbox_.add(wire);
-      for (std::size_t k = i; k < next; ++k) outbox_.add(pieces[k]);
-    }
-    offset += length;
-    i = next;
-  }
-}
-
-void Transmission::answer_block_status(const Slot& slot) {
-  const RequestHeader& header = slot.header;
-  std::span<const Extent> extents = slot.extents->list();
-  bool one = has(header, command_flag::kReqOne);
-  if (extents.empty()) {
-    context_.log().error(who_, "extents: the answer does not reach the offset {}", header.offset);
-    return answer_error(header, NbdError::invalid);
-  }
-  // What begins behind the request is nobody's business; with REQ_ONE neither is what ends there.
-  std::uint64_t end = header.offset + header.length;
-  std::size_t count = 0;
-  while (count < extents.size() && extents[count].offset < end) ++count;
-  if (one) count = 1;
-  std::vector<StatusExtentWire> wires(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    // Lengths have 32 bits here; the last multiple of every block size below 4 GiB.
-    constexpr std::uint64_t kLengthMax =
-        std::uint64_t{std::numeric_limits<std::uint32_t>::max()} - 65535;
-    std::uint64_t length = extents[i].length;
-    if (one) length = std::min<std::uint64_t>(length, header.length);
-    bool cut = length > kLengthMax;
-    wires[i].length = static_cast<std::uint32_t>(std::min(length, kLengthMax));
-    wires[i].flags = static_cast<std::uint32_t>(extents[i].type);
-    if (cut) {
-      wires.resize(i + 1);
-      break;
-    }
-  }
-  BlockStatusWire wire;
-  wire.chunk.flags = kChunkDone;
-  wire.chunk.type = ChunkType::block_status;
-  wire.chunk.cookie = header.cookie;
-  std::span<const std::byte> body = std::as_bytes(std::span(wires));
-  wire.chunk.length = static_cast<std::uint32_t>(sizeof wire.context + body.size());
-  wire.context = kBaseAllocationId;
-  outbox_.add(wire);
-  outbox_.add_copy(body);
-  outbox_.count_reply();
 }
 
 }  // namespace nbdkit

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "server/export_info.h"
 #include "server/transmission.h"
 
 namespace nbdkit {
@@ -14,6 +15,7 @@ struct Transmission::Slot {
   Slot(BufferPool& pool, std::uint64_t owner) : reply(pool, owner) {}
 
   RequestHeader header{};
+  std::uint64_t served = 0;  // how much of the range there is, in bytes
   Reply reply;
   std::optional<Payload> payload;
   std::optional<Extents> extents;
@@ -32,10 +34,16 @@ struct Transmission::Partial {
   std::size_t got = 0;
 };
 
-// The memory that a request may need for its data.
+// The memory that a request may need for its data: none for what is too large to be served.
 inline std::uint64_t payload_bytes(const RequestHeader& header) {
   bool has_data = header.command == Command::read || header.command == Command::write;
-  return has_data ? header.length : 0;
+  return has_data && header.length <= kPayloadMax ? header.length : 0;
 }
+
+inline bool has(const RequestHeader& header, std::uint16_t flag) {
+  return (header.flags & flag) != 0;
+}
+
+inline constexpr std::string_view kBeyondTheEnd = "the range goes beyond the end of the export";
 
 }  // namespace nbdkit

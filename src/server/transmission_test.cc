@@ -80,6 +80,7 @@ struct Session {
   Agreement random_agreement() {
     Agreement agreed;
     agreed.structured_replies = !dice.one_in(3);
+    agreed.extended_headers = agreed.structured_replies && dice.one_in(2);
     agreed.base_allocation = agreed.structured_replies && !dice.one_in(3);
     agreed.read_only = dice.one_in(6);
     return agreed;
@@ -179,8 +180,7 @@ void prepare(Client& client, Dice& dice, Ending ending) {
   if (ending == Ending::garbage) return client.add_bytes(std::string(100, 'x'));
   if (ending == Ending::cut_short) client.cut_short();
   if (ending == Ending::cut_short || ending == Ending::hang_up) return client.hang_up_at_end();
-  RequestWire wire = to_wire({Command::disconnect, 0, Cookie{0}, 0, 0});
-  client.add_bytes({reinterpret_cast<const char*>(&wire), sizeof wire});
+  client.add_header({Command::disconnect, 0, Cookie{0}, 0, 0});
 }
 
 void run(std::uint64_t seed) {

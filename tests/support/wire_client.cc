@@ -16,6 +16,17 @@ std::string text_of(const Wire& wire) {
 }
 
 template <typename T>
+T number_at(std::string_view bytes, std::size_t at) {
+  Be<T> wire(T{});
+  if (at + sizeof wire > bytes.size()) {
+    ADD_FAILURE() << "a body of only " << bytes.size() << " bytes";
+    return {};
+  }
+  std::memcpy(&wire, bytes.data() + at, sizeof wire);
+  return wire.get();
+}
+
+template <typename T>
 std::string number(T n) {
   return text_of(Be<T>(n));
 }
@@ -116,6 +127,12 @@ std::string WireClient::meta_data(std::string_view name, std::vector<std::string
   return data;
 }
 
+OptionReply WireClient::use_extended_headers() {
+  OptionReply reply = option(Option::extended_headers).back().type;
+  extended_ = reply == OptionReply::ack;
+  return reply;
+}
+
 WireClient::Export WireClient::go(std::string_view name, bool structured, bool status) {
   greet();
   if (structured) option(Option::structured_reply);
@@ -138,41 +155,66 @@ std::string WireClient::packet(Command command, std::uint64_t cookie, std::uint6
 }
 
 void WireClient::request(Command command, std::uint64_t cookie, std::uint64_t offset,
-                         std::uint32_t length, std::uint16_t flags, std::string_view payload) {
-  send(packet(command, cookie, offset, length, flags, payload));
+                         std::uint64_t length, std::uint16_t flags, std::string_view payload) {
+  if (extended_) {
+    RequestHeader header{command, flags, Cookie{cookie}, offset, length};
+    return send(text_of(to_extended_wire(header)) + std::string(payload));
+  }
+  send(packet(command, cookie, offset, static_cast<std::uint32_t>(length), flags, payload));
 }
 
-void WireClient::take_chunk(const ChunkWire& chunk, Answer& answer, std::uint64_t start) {
-  std::string body = receive(chunk.length.get());
-  ChunkType type = chunk.type.get();
+void WireClient::take_chunk(const Chunk& chunk, Answer& answer, std::uint64_t start) {
+  std::string body = receive(chunk.length);
+  ChunkType type = chunk.type;
   answer.chunks.push_back(type);
-  std::size_t head = 0;
-  auto take = [&](auto wire) {
-    std::memcpy(&wire, body.data() + head, sizeof wire);
-    head += sizeof wire;
-    return wire.get();
-  };
-  if (type == ChunkType::offset_data) {
-    EXPECT_EQ(take(Be<std::uint64_t>(0)) - start, answer.data.size());
-    answer.data += body.substr(head);
-  } else if (type == ChunkType::offset_hole) {
-    EXPECT_EQ(take(Be<std::uint64_t>(0)) - start, answer.data.size());
-    answer.data.append(take(Be<std::uint32_t>(0)), '\0');
-  } else if (type == ChunkType::block_status) {
-    EXPECT_EQ(take(Be<std::uint32_t>(0)), kBaseAllocationId);
-    while (head < body.size()) {
-      std::uint32_t length = take(Be<std::uint32_t>(0));
-      answer.extents.push_back({length, take(Be<std::uint32_t>(0))});
+  if (type == ChunkType::offset_data || type == ChunkType::offset_hole) {
+    EXPECT_EQ(number_at<std::uint64_t>(body, 0) - start, answer.data.size());
+    if (type == ChunkType::offset_data) {
+      answer.data += body.substr(8);
+    } else {
+      answer.data.append(number_at<std::uint32_t>(body, 8), '\0');
     }
-  } else if (type == ChunkType::error) {
-    answer.error = take(Be<std::uint32_t>(0));
+  } else if (type == ChunkType::block_status) {
+    EXPECT_EQ(number_at<std::uint32_t>(body, 0), kBaseAllocationId);
+    for (std::size_t at = 4; at < body.size(); at += 8) {
+      answer.extents.push_back(
+          {number_at<std::uint32_t>(body, at), number_at<std::uint32_t>(body, at + 4)});
+    }
+  } else if (type == ChunkType::block_status_extended) {
+    EXPECT_EQ(number_at<std::uint32_t>(body, 0), kBaseAllocationId);
+    EXPECT_EQ(number_at<std::uint32_t>(body, 4), (body.size() - 8) / 16);
+    for (std::size_t at = 8; at < body.size(); at += 16) {
+      answer.extents.push_back(
+          {number_at<std::uint64_t>(body, at), number_at<std::uint64_t>(body, at + 8)});
+    }
+  } else if (type != ChunkType::none) {
+    take_error(body, type == ChunkType::error_offset, answer);
   }
+}
+
+void WireClient::take_error(std::string_view body, bool with_offset, Answer& answer) {
+  answer.error = number_at<std::uint32_t>(body, 0);
+  std::size_t length = number_at<std::uint16_t>(body, 4);
+  answer.error_text = body.substr(6, length);
+  if (with_offset) answer.error_offset = number_at<std::uint64_t>(body, 6 + length);
+  EXPECT_EQ(body.size(), 6 + length + (with_offset ? 8 : 0));
+}
+
+// The magic number has been received already.
+template <typename Wire>
+WireClient::Chunk WireClient::receive_chunk(std::uint32_t magic) {
+  Wire wire;
+  EXPECT_EQ(magic, wire.magic.get());
+  if (magic != wire.magic.get()) return {kChunkDone, ChunkType::none, Cookie{}, 0};
+  std::string rest = receive(sizeof wire - sizeof wire.magic);
+  std::memcpy(reinterpret_cast<char*>(&wire) + sizeof wire.magic, rest.data(), rest.size());
+  return {wire.flags.get(), wire.type.get(), wire.cookie.get(), wire.length.get()};
 }
 
 WireClient::Answer WireClient::answer(std::uint32_t length) {
   Answer answer;
   auto magic = receive_wire<Be<std::uint32_t>>();
-  if (magic.get() == kSimpleReplyMagic) {
+  if (magic.get() == kSimpleReplyMagic && !extended_) {
     answer.error = receive_wire<Be<std::uint32_t>>().get();
     answer.cookie = receive_wire<Be<std::uint64_t>>().get();
     if (answer.error == 0) answer.data = receive(length);
@@ -182,13 +224,10 @@ WireClient::Answer WireClient::answer(std::uint32_t length) {
   std::uint64_t start = 0;
   for (bool first = true;; first = false) {
     if (!first) magic = receive_wire<Be<std::uint32_t>>();
-    EXPECT_EQ(magic.get(), kChunkMagic);
-    if (magic.get() != kChunkMagic) return answer;
-    std::string rest = receive(sizeof(ChunkWire) - sizeof magic);
-    ChunkWire chunk;
-    std::memcpy(reinterpret_cast<char*>(&chunk) + sizeof magic, rest.data(), rest.size());
-    answer.cookie = static_cast<std::uint64_t>(chunk.cookie.get());
-    if (first && chunk.length.get() >= 8) {
+    Chunk chunk = extended_ ? receive_chunk<ExtendedChunkWire>(magic.get())
+                            : receive_chunk<ChunkWire>(magic.get());
+    answer.cookie = static_cast<std::uint64_t>(chunk.cookie);
+    if (first && chunk.length >= 8) {
       char peeked[8];
       ::recv(socket_.get(), peeked, sizeof peeked, MSG_PEEK | MSG_WAITALL);
       Be<std::uint64_t> offset;
@@ -196,28 +235,28 @@ WireClient::Answer WireClient::answer(std::uint32_t length) {
       start = offset.get();
     }
     take_chunk(chunk, answer, start);
-    if ((chunk.flags.get() & kChunkDone) != 0) return answer;
+    if ((chunk.flags & kChunkDone) != 0) return answer;
   }
 }
 
-WireClient::Answer WireClient::read(std::uint64_t offset, std::uint32_t length,
+WireClient::Answer WireClient::read(std::uint64_t offset, std::uint64_t length,
                                     std::uint16_t flags) {
   request(Command::read, next_cookie_, offset, length, flags);
-  Answer reply = answer(length);
+  Answer reply = answer(static_cast<std::uint32_t>(length));
   EXPECT_EQ(reply.cookie, next_cookie_++);
   return reply;
 }
 
 WireClient::Answer WireClient::write(std::uint64_t offset, std::string_view data,
                                      std::uint16_t flags) {
-  request(Command::write, next_cookie_, offset, static_cast<std::uint32_t>(data.size()), flags,
-          data);
+  if (extended_) flags |= command_flag::kPayloadLength;
+  request(Command::write, next_cookie_, offset, data.size(), flags, data);
   Answer reply = answer();
   EXPECT_EQ(reply.cookie, next_cookie_++);
   return reply;
 }
 
-WireClient::Answer WireClient::call(Command command, std::uint64_t offset, std::uint32_t length,
+WireClient::Answer WireClient::call(Command command, std::uint64_t offset, std::uint64_t length,
                                     std::uint16_t flags) {
   request(command, next_cookie_, offset, length, flags);
   Answer reply = answer();

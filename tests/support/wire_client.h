@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,14 +24,16 @@ class WireClient {
     std::string data;
   };
   struct StatusExtent {
-    std::uint32_t length;
-    std::uint32_t flags;
+    std::uint64_t length;
+    std::uint64_t flags;
     bool operator==(const StatusExtent&) const = default;
   };
   // One reply, put together from its chunks.
   struct Answer {
     std::uint64_t cookie = 0;
     std::uint32_t error = 0;
+    std::string error_text;
+    std::optional<std::uint64_t> error_offset;
     bool structured = false;
     std::string data;                   // of a read
     std::vector<StatusExtent> extents;  // of a block status
@@ -53,6 +56,8 @@ class WireClient {
   OptionAnswer option_answer();
   // Sends the option and takes all answers to the last.
   std::vector<OptionAnswer> option(Option option, std::string_view data = {});
+  // What is sent and received from now on has extended headers, when the server agrees.
+  OptionReply use_extended_headers();
   // GO with everything that is asked for before it; the INFO_EXPORT, or size 0 and flags 0.
   struct Export {
     std::uint64_t size = 0;
@@ -64,26 +69,37 @@ class WireClient {
   static std::string packet(Command command, std::uint64_t cookie, std::uint64_t offset,
                             std::uint32_t length, std::uint16_t flags = 0,
                             std::string_view payload = {});
-  void request(Command command, std::uint64_t cookie, std::uint64_t offset, std::uint32_t length,
+  void request(Command command, std::uint64_t cookie, std::uint64_t offset, std::uint64_t length,
                std::uint16_t flags = 0, std::string_view payload = {});
   // `length` is that of the read that is answered, for a simple reply does not say.
   Answer answer(std::uint32_t length = 0);
 
   // One request and its answer.
-  Answer read(std::uint64_t offset, std::uint32_t length, std::uint16_t flags = 0);
+  Answer read(std::uint64_t offset, std::uint64_t length, std::uint16_t flags = 0);
   Answer write(std::uint64_t offset, std::string_view data, std::uint16_t flags = 0);
-  Answer call(Command command, std::uint64_t offset = 0, std::uint32_t length = 0,
+  Answer call(Command command, std::uint64_t offset = 0, std::uint64_t length = 0,
               std::uint16_t flags = 0);
 
   static std::string go_data(std::string_view name, std::vector<Info> infos = {});
   static std::string meta_data(std::string_view name, std::vector<std::string> queries);
 
  private:
+  struct Chunk {
+    std::uint16_t flags;
+    ChunkType type;
+    Cookie cookie;
+    std::uint64_t length;
+  };
+
   template <typename Wire>
   Wire receive_wire();
-  void take_chunk(const ChunkWire& chunk, Answer& answer, std::uint64_t start);
+  template <typename Wire>
+  Chunk receive_chunk(std::uint32_t magic);
+  void take_chunk(const Chunk& chunk, Answer& answer, std::uint64_t start);
+  static void take_error(std::string_view body, bool with_offset, Answer& answer);
 
   UniqueFd socket_;
+  bool extended_ = false;
   std::uint64_t next_cookie_ = 1000;
 };
 
