@@ -55,6 +55,16 @@ struct GreetingWire {
 };
 static_assert(sizeof(GreetingWire) == 18 && alignof(GreetingWire) == 1);
 
+// All that an oldstyle server says before the transmission; zeroes follow, as after an export_name.
+struct OldstyleGreetingWire {
+  Be<std::uint64_t> magic{kGreetingMagic};
+  Be<std::uint64_t> oldstyle_magic{std::uint64_t{0x00420281861253}};
+  Be<std::uint64_t> size;
+  Be<std::uint16_t> handshake_flags{std::uint16_t{0}};
+  Be<std::uint16_t> flags;
+};
+static_assert(sizeof(OldstyleGreetingWire) == 28);
+
 struct OptionWire {
   Be<std::uint64_t> magic;
   Be<Option> option;

@@ -97,11 +97,33 @@ class Connection::Patience final : public Timer {
   Connection& connection_;
 };
 
+// For a client that takes its time.
+class Connection::HandshakeLimit final : public Timer {
+ public:
+  explicit HandshakeLimit(Connection& connection) : connection_(connection) {
+    Loop& loop = connection.loop_;
+    if (limit() > Nanoseconds(0)) loop.timers().arm(*this, loop.now() + limit());
+  }
+  virtual ~HandshakeLimit() = default;
+
+ private:
+  Nanoseconds limit() const { return connection_.rules_.limit; }
+  void expired() noexcept override {
+    connection_.log_.error(connection_.who_,
+                           "the handshake took more than {} s: closing the connection",
+                           std::chrono::duration<double>(limit()).count());
+    connection_.drain_now();
+  }
+
+  Connection& connection_;
+};
+
 Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
                        ServerOptions server_options, StartOptions options)
     : loop_(loop),
       stack_(stack),
       log_(log),
+      rules_(server_options.handshake),
       options_(std::move(options)),
       who_(fmt::format("{}.{}", stack.entries().front().name, id)),
       gate_(loop),
@@ -222,7 +244,8 @@ Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
 
 Task<DevicePtr> Connection::negotiate(ByteStream& stream, Agreement& agreement) {
   Channel channel(loop_, gate_, stream);
-  Handshake handshake(channel, stack_.top(), context_, who_);
+  Handshake handshake(channel, stack_.top(), context_, rules_, who_);
+  HandshakeLimit limit(*this);
   DevicePtr device = co_await handshake.run();
   agreement = handshake.agreement();
   if (device) events_.transmitting(context_.export_name);

@@ -47,6 +47,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Loop& loop() const { return loop_; }
 
  private:
+  class HandshakeLimit;
   class Move;
   class Patience;
 
@@ -63,6 +64,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Loop& loop_;
   LayerStack& stack_;
   Log& log_;
+  const HandshakeRules rules_;
   const StartOptions options_;
   const std::string who_;
   Gate gate_;

@@ -50,14 +50,29 @@ Task<DevicePtr> Handshake::run() {
 
 Task<void> Handshake::negotiate() {
   co_await top_.preconnect(context_);
+  if (rules_.oldstyle) {
+    co_await serve_oldstyle();
+    co_return;
+  }
   co_await greet();
   bool over = false;
   while (!over) over = co_await take_option();
 }
 
+Task<void> Handshake::serve_oldstyle() {
+  co_await open({});
+  ExportInfo info = export_info(device_->properties(), agreement_.read_only, false);
+  std::array<std::byte, sizeof(OldstyleGreetingWire) + kExportNameZeroes> greeting{};
+  OldstyleGreetingWire wire;
+  wire.size = info.size;
+  wire.flags = info.transmission_flags;
+  std::memcpy(greeting.data(), &wire, sizeof wire);
+  co_await channel_.write(greeting);
+}
+
 Task<void> Handshake::greet() {
   GreetingWire greeting;
-  greeting.flags = kFixedNewstyle | kNoZeroes;
+  greeting.flags = rules_.flags;
   co_await channel_.write(bytes_of_wire(greeting));
   Be<std::uint32_t> answer;
   co_await channel_.read_wire(answer);
@@ -65,8 +80,9 @@ Task<void> Handshake::greet() {
   if ((flags & ~std::uint32_t{kFixedNewstyle | kNoZeroes}) != 0) {
     co_await fail(Error(std::errc::protocol_error, "the client has unknown handshake flags"));
   }
-  no_zeroes_ = (flags & kNoZeroes) != 0;
-  fixed_newstyle_ = (flags & kFixedNewstyle) != 0;
+  // What was not offered does not count.
+  no_zeroes_ = (flags & rules_.flags & kNoZeroes) != 0;
+  fixed_newstyle_ = (flags & rules_.flags & kFixedNewstyle) != 0;
 }
 
 Task<bool> Handshake::take_option() {
@@ -99,9 +115,33 @@ Task<bool> Handshake::take_option() {
   co_return over;
 }
 
+bool Handshake::offers(Option option) const {
+  switch (option) {
+    case Option::export_name:
+    case Option::abort:
+    case Option::list:
+    case Option::info:
+    case Option::go:
+      return true;
+    case Option::structured_reply:
+    case Option::extended_headers:
+      return rules_.chunks;
+    case Option::list_meta_context:
+    case Option::set_meta_context:
+      return rules_.meta_contexts;
+    case Option::starttls:
+      break;
+  }
+  return false;
+}
+
 Task<bool> Handshake::handle(Option option, Data data) {
   if (!fixed_newstyle_ && option != Option::export_name && option != Option::abort) {
     co_await reply_text(option, OptionReply::invalid, "the client's flags allow only a name");
+    co_return false;
+  }
+  if (!offers(option)) {
+    co_await reply_text(option, OptionReply::unsupported, "not supported");
     co_return false;
   }
   switch (option) {
@@ -126,8 +166,7 @@ Task<bool> Handshake::handle(Option option, Data data) {
     case Option::set_meta_context:
       co_await meta_context(option, data);
       break;
-    default:
-      co_await reply_text(option, OptionReply::unsupported, "not supported");
+    case Option::starttls:
       break;
   }
   co_return false;

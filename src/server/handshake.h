@@ -12,6 +12,7 @@
 #include "block/layer.h"
 #include "proto/handshake.h"
 #include "server/channel.h"
+#include "server/handshake_rules.h"
 #include "server/transmission.h"
 
 namespace nbdkit {
@@ -27,8 +28,9 @@ class Handshake {
   static constexpr unsigned kOptionsPerExport = 32;  // more when the client asks for each export
 
   // All of it outlives the handshake. `context` gets the export's name.
-  Handshake(Channel& channel, Layer& top, Context& context, std::string_view who)
-      : channel_(channel), top_(top), context_(context), who_(who) {
+  Handshake(Channel& channel, Layer& top, Context& context, const HandshakeRules& rules,
+            std::string_view who)
+      : channel_(channel), top_(top), context_(context), rules_(rules), who_(who) {
     agreement_.read_only = context.read_only;
   }
 
@@ -42,9 +44,11 @@ class Handshake {
   using Data = std::span<const std::byte>;
 
   Task<void> negotiate();
+  Task<void> serve_oldstyle();
   Task<void> greet();
   // Ends with true when the negotiation is over.
   Task<bool> take_option();
+  bool offers(Option option) const;
   Task<bool> handle(Option option, Data data);
   Task<bool> export_name(Data data);
   Task<void> list(Data data);
@@ -64,6 +68,7 @@ class Handshake {
   Channel& channel_;
   Layer& top_;
   Context& context_;
+  const HandshakeRules& rules_;
   std::string_view who_;
   bool no_zeroes_ = false;
   bool fixed_newstyle_ = false;

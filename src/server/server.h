@@ -18,12 +18,14 @@
 #include "block/layer_stack.h"
 #include "server/agreement.h"
 #include "server/export_info.h"
+#include "server/handshake_rules.h"
 
 namespace nbdkit {
 
 struct ServerOptions {
   bool read_only = false;
   std::size_t calls_max = 16;  // -t: blocking calls under way for one connection
+  HandshakeRules handshake;
 };
 
 using ConnectionId = std::uint64_t;

@@ -2,6 +2,7 @@
 #include "support/wire_client.h"
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -69,6 +70,11 @@ bool WireClient::at_end() {
   char byte;
   ssize_t n = ::recv(socket_.get(), &byte, 1, 0);
   return n == 0 || (n < 0 && errno == ECONNRESET);
+}
+
+bool WireClient::closes_within(Milliseconds time) {
+  pollfd one{socket_.get(), POLLIN, 0};
+  return ::poll(&one, 1, static_cast<int>(time.count())) > 0 && at_end();
 }
 
 void WireClient::shut_down_writing() { ::shutdown(socket_.get(), SHUT_WR); }

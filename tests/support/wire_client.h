@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/parse.h"
 #include "base/unique_fd.h"
 #include "proto/handshake.h"
 #include "proto/transmission.h"
@@ -46,6 +47,7 @@ class WireClient {
   void send(std::string_view bytes);
   std::string receive(std::size_t length);
   bool at_end();  // the server has closed, waiting for it if need be
+  bool closes_within(Milliseconds time);
   void shut_down_writing();
   void close() { socket_.reset(); }
   int fd() const { return socket_.get(); }
