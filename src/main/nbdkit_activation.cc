@@ -120,10 +120,10 @@ Result<Activation> take_activation(Log& log) {
 Result<void> check_activation(const Activation& activation, const Options& options) {
   if (activation.has_sockets()) {
     const std::array<std::pair<bool, std::string_view>, 5> conflicts{{
-        {!options.ip_address.empty(), "-i"},
+        {!options.ip_addresses.empty(), "-i"},
         {options.port.has_value(), "-p"},
         {options.single, "-s"},
-        {!options.unix_path.empty() || options.private_unix, "-U"},
+        {options.listens_on_unix(), "-U"},
         {options.run.has_value(), "--run"},
     }};
     for (const auto& [given, option] : conflicts) {

@@ -56,6 +56,8 @@ int wait_for(pid_t pid) {
 
 std::string nbd_uri(const Address& address) {
   std::string name = address.export_name.empty() ? "" : "/" + percent_encode(address.export_name);
+  // Of this machine.
+  if (address.vsock) return fmt::format("nbd+vsock://1:{}{}", address.port, name);
   if (address.unix_path.empty()) {
     return fmt::format("nbd://{}:{}{}", address.host, address.port, name);
   }
@@ -72,6 +74,15 @@ std::string shell_quote(std::string_view text) {
     }
   }
   return out + "'";
+}
+
+Result<void> print_uri(const Address& address, const StandardStreams& streams) {
+  const std::string uri = nbd_uri(address);
+  const std::string quoted = shell_quote(uri);
+  const std::string text = fmt::format("{}\nuri={}\nnbdinfo {}\n", uri, quoted, quoted);
+  // Less than PIPE_BUF unless a path is very long: it goes at once, or not at all.
+  if (::write(streams.out.get(), text.data(), text.size()) < 0) return os_error("--print-uri");
+  return {};
 }
 
 std::string captive_script(const Address& address, std::string_view command) {

@@ -13,10 +13,11 @@ namespace nbdkit {
 
 // Where clients find the server.
 struct Address {
-  std::string unix_path;   // empty: TCP
-  std::uint16_t port = 0;  // 0: Unix
+  std::string unix_path;   // empty: TCP or vsock
+  std::uint32_t port = 0;  // 0: Unix
   std::string export_name;
   std::string host = "localhost";  // TCP: as a URI has it
+  bool vsock = false;
 };
 
 // As the NBD project's document on URIs writes them. Export names and paths are percent-encoded.
@@ -24,6 +25,9 @@ std::string nbd_uri(const Address& address);
 
 // `text` as one word of the shell.
 std::string shell_quote(std::string_view text);
+
+// --print-uri: the URI, as a word of the shell, and what a user may do with it.
+Result<void> print_uri(const Address& address, const StandardStreams& streams);
 
 // The shell's variables uri, nbd, exportname, port and unixsocket, and then the command.
 std::string captive_script(const Address& address, std::string_view command);

@@ -20,6 +20,13 @@ std::string shell(const std::string& script) {
   return text;
 }
 
+TEST(NbdUri, OfAVirtualMachineNamesThisOne) {
+  Address address;
+  address.vsock = true;
+  address.port = 4000000000;
+  EXPECT_EQ(nbd_uri(address), "nbd+vsock://1:4000000000");
+}
+
 TEST(NbdUri, NamesThePortOrTheSocketAndTheExport) {
   EXPECT_EQ(nbd_uri({"", 10809, ""}), "nbd://localhost:10809");
   EXPECT_EQ(nbd_uri({"", 10809, "a b/c&d"}), "nbd://localhost:10809/a%20b/c%26d");

@@ -25,6 +25,7 @@
 #include "main/nbdkit_log.h"
 #include "main/nbdkit_modules.h"
 #include "main/nbdkit_options.h"
+#include "main/nbdkit_parameter_files.h"
 #include "main/nbdkit_process.h"
 #include "main/nbdkit_service.h"
 #include "main/nbdkit_signals.h"
@@ -114,6 +115,7 @@ PluginHost::Hooks Program::hooks() {
     StopSignals::ask_to_stop();
   };
   hooks.stdio_is_client = options_.single;
+  hooks.name = options_.name;
   return hooks;
 }
 
@@ -278,7 +280,10 @@ Result<void> Program::announce() {
   if (background_ && !options_.verbose) {
     if (::dup2(1, 2) < 0) return os_error("dup2");  // stdout is /dev/null already
   }
-  if (background_) log_.use_system_log();
+  const Address& address = sockets_->address;
+  const bool listens = address.port != 0 || !address.unix_path.empty();
+  if (options_.print_uri && listens) NBDKIT_TRY(print_uri(address, *streams_));
+  if (background_) log_.leave_terminal();
   if (self_) self_->tell_ready();
   return {};
 }
@@ -334,16 +339,19 @@ int main_with(int argc, char** argv) {
 
   Result<void> checked = check_standard_streams();
   if (!checked.ok()) return refuse(checked.error());
+  Result<Options> options = parse_options(argc, argv);
+  if (!options.ok()) return refuse(options.error());
+  Result<Folders> folders = Folders::find();
+  if (!folders.ok()) return refuse(folders.error());
+  // It begins anew, with what the manager has said to this process.
+  Result<void> executed = become_script(options.value(), folders.value(), argv);
+  if (!executed.ok()) return refuse(executed.error());
   Result<Activation> activation = take_activation(early);
   if (!activation.ok()) return refuse(activation.error());
   const NotifySocket manager = NotifySocket::from_environment();
-  Result<Options> options = parse_options(argc, argv);
-  if (!options.ok()) return refuse(options.error());
   options.value().activated = activation.value().has_sockets();
   Result<void> compatible = check_activation(activation.value(), options.value());
   if (!compatible.ok()) return refuse(compatible.error());
-  Result<Folders> folders = Folders::find();
-  if (!folders.ok()) return refuse(folders.error());
 
   switch (options.value().action) {
     case Action::bad_usage:
@@ -366,12 +374,21 @@ int main_with(int argc, char** argv) {
       break;
   }
 
+  Result<std::vector<std::string>> parameters =
+      expand_parameter_files(std::move(options.value().parameters));
+  if (!parameters.ok()) return refuse(parameters.error());
+  options.value().parameters = std::move(parameters).value();
+
   ::umask(0022);
-  ServerLog log(name, options.value().verbose);
+  const bool named = options.value().name != Options().name;
+  ServerLog log(named ? fmt::format("{}[{}]", name, options.value().name) : name,
+                options.value().verbose);
+  Result<void> directed = log.direct_to(options.value().log);
+  if (!directed.ok()) return refuse(directed.error());
   if (options.value().single && is_one_socket(0, 2)) {
     Result<void> silent = silence_stderr();
     if (!silent.ok()) return refuse(silent.error());
-    log.use_system_log();
+    log.leave_terminal();
   }
   log.debug("", "{}", version_line());
   return Program(options.value(), folders.value(), log, manager, std::move(activation).value())

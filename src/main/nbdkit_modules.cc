@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <limits.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -178,6 +179,24 @@ Result<Folders> Folders::find() {
   folders.filters = folders.prefix + "/lib/nbdkit/filters";
   folders.foreign_plugins = NBDKIT_FOREIGN_PLUGIN_DIR;
   return folders;
+}
+
+Result<void> become_script(const Options& options, const Folders& folders, char** argv) {
+  if (options.plugin.empty() || options.plugin.find_first_of("./") != std::string::npos) return {};
+  for (const std::string& folder : {folders.plugins, folders.foreign_plugins}) {
+    const std::string path = fmt::format("{}/nbdkit-{}-plugin", folder, options.plugin);
+    struct stat status;
+    bool is_file = ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+    if (!is_file || ::access(path.c_str(), X_OK) != 0) continue;
+    std::vector<char*> arguments{const_cast<char*>(options.plugin.c_str())};
+    for (std::size_t i = 1; argv[i] != nullptr; ++i) {
+      if (i != options.plugin_place) arguments.push_back(argv[i]);
+    }
+    arguments.push_back(nullptr);
+    ::execv(path.c_str(), arguments.data());
+    return os_error(path);
+  }
+  return {};
 }
 
 Result<void> load_stack(const Options& options, const Folders& folders, LayerStack& stack,

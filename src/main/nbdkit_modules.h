@@ -24,6 +24,11 @@ struct Folders {
   static Result<Folders> find();
 };
 
+// Some plugins are scripts: an executable file nbdkit-NAME-plugin. When the plugin is one, this
+// process becomes it, with the name of the plugin and all arguments but that; it begins with a line
+// like "#!/usr/sbin/nbdkit perl" as a rule. Returns when it is none, or with the reason.
+Result<void> become_script(const Options& options, const Folders& folders, char** argv);
+
 // Loads the plugin, then the filters from the innermost to the outermost.
 Result<void> load_stack(const Options& options, const Folders& folders, LayerStack& stack,
                         PluginHost& host);

@@ -14,147 +14,10 @@
 namespace nbdkit {
 namespace {
 
-enum LongOnly : int {
-  kDumpConfig = OptionRow::kLongOnly,
-  kDumpPlugin,
-  kExitWithParent,
-  kFd,
-  kFilter,
-  kHandoff,
-  kHandoffFd,
-  kHandoffMode,
-  kHandoffUser,
-  kHelp,
-  kKeepalive,
-  kKeptMemoryFd,
-  kLog,
-  kLongOptions,
-  kMaskHandshake,
-  kName,
-  kNoMetaContexts,
-  kNoStructuredReplies,
-  kPrintUri,
-  kRun,
-  kSelinuxLabel,
-  kShortOptions,
-  kSwap,
-  kTimeout,
-  kTls,
-  kTlsCertificates,
-  kTlsPriority,
-  kTlsPsk,
-  kTlsVerifyPeer,
-  kVsock,
-};
-
-constexpr OptionRow kRows[] = {
-    {'4', "ipv4-only", "", "listen on IPv4 addresses only"},
-    {'6', "ipv6-only", "", "listen on IPv6 addresses only"},
-    {'D', "debug", "NAME.FLAG=N", "set a debug flag of a plugin or filter"},
-    {kDumpConfig, "dump-config", "", "print how the program was built, and exit"},
-    {kDumpPlugin, "dump-plugin", "", "print what the plugin is and can do, and exit"},
-    {kExitWithParent, "exit-with-parent", "", "stop when the process that started it ends"},
-    {'e', "exportname export-name export", "NAME", "the export that $uri of --run names"},
-    {kFd, "fd", "FD[,mode=MODE][,export=NAME]", "serve the client of this socket (repeatable)"},
-    {kFilter, "filter", "FILTER", "put a filter above the plugin (repeatable, outermost first)"},
-    {'f', "foreground no-fork", "", "do not go to the background"},
-    {'g', "group", "GROUP", "change to this group once the sockets are open"},
-    {kHandoff, "handoff", "PATH", "listen here for control sockets that give sockets to serve"},
-    {kHandoffFd, "handoff-fd", "FD", "the same on this socket, or from this control socket"},
-    {kHandoffMode, "handoff-mode", "MODE", "of the node of --handoff, in octal (default 0600)"},
-    {kHandoffUser, "handoff-user", "USER", "may give sockets, besides root (repeatable)"},
-    {kHelp, "help", "", "print this, and the parameters of PLUGIN and FILTERs if given"},
-    {'i', "ipaddr ip-addr", "ADDRESS", "listen on this address (default: every address)"},
-    {kKeepalive, "keepalive keep-alive", "", ""},
-    {kKeptMemoryFd, "kept-memory-fd", "FD", "memory for a plugin whose data must outlive it"},
-    {kLog, "log", "MODE", ""},
-    {kLongOptions, "long-options", "", "list the long options, and exit"},
-    {kMaskHandshake, "mask-handshake", "MASK", ""},
-    {kName, "name", "NAME", ""},
-    {'n', "newstyle new-style", "", "speak the newstyle protocol (which it always does)"},
-    {kNoMetaContexts, "no-meta-contexts no-mc", "", ""},
-    {kNoStructuredReplies, "no-sr no-structured-replies", "", ""},
-    {'o', "oldstyle old-style", "", ""},
-    {'P', "pidfile pid-file", "FILE", "write the process id here when ready"},
-    {'p', "port", "PORT", "listen on this TCP port (default 10809)"},
-    {kPrintUri, "print-uri print-url show-uri show-url", "", ""},
-    {'r', "readonly read-only", "", "no client may write"},
-    {kRun, "run", "COMMAND", "run a command with the server, stop when it ends"},
-    {kSelinuxLabel, "selinux-label", "LABEL", ""},
-    {kShortOptions, "short-options", "", "list the short options, and exit"},
-    {'s', "single stdin", "", "serve one connection on stdin and stdout, then exit"},
-    {kSwap, "swap", "", ""},
-    {'t', "threads", "N", "blocking calls at the same time for one connection (default 16)"},
-    {kTimeout, "timeout time-out", "DELAY", ""},
-    {kTls, "tls", "off|on|require", ""},
-    {kTlsCertificates, "tls-certificates", "DIR", ""},
-    {kTlsPriority, "tls-priority", "TEXT", ""},
-    {kTlsPsk, "tls-psk", "FILE", ""},
-    {kTlsVerifyPeer, "tls-verify-peer", "", ""},
-    {'U', "unix", "PATH|-", "listen on this Unix socket; -: on a private one"},
-    {'u', "user", "USER", "change to this user once the sockets are open"},
-    {'V', "version", "", "print the version, also of PLUGIN and FILTERs if given, and exit"},
-    {'v', "verbose", "", "print debug messages"},
-    {kVsock, "vsock", "", ""},
-};
-
-// A ':' in front would make getopt silent; its messages are what users of nbdkit know.
-constexpr const char* kShortOptionString = "46D:e:fg:i:nop:P:rst:u:U:vV";
-
-constexpr int kHelpColumn = 32;
-
 // sun_path with the terminating zero.
 constexpr std::size_t kUnixPathMax = sizeof(sockaddr_un::sun_path) - 1;
 
 Error bad(std::string text) { return Error(std::errc::invalid_argument, std::move(text)); }
-
-std::vector<std::string> split_names(std::string_view names) {
-  std::vector<std::string> list;
-  while (!names.empty()) {
-    std::size_t end = std::min(names.find(' '), names.size());
-    list.emplace_back(names.substr(0, end));
-    names.remove_prefix(std::min(end + 1, names.size()));
-  }
-  return list;
-}
-
-std::string first_name(const OptionRow& row) { return split_names(row.names).front(); }
-
-// "-U" for options with a letter, else "--run": how messages call it.
-std::string spelling(const OptionRow& row) {
-  if (row.id < OptionRow::kLongOnly) return fmt::format("-{}", static_cast<char>(row.id));
-  return "--" + first_name(row);
-}
-
-const OptionRow* find_row(int id) {
-  auto row =
-      std::find_if(std::begin(kRows), std::end(kRows), [id](auto& one) { return one.id == id; });
-  return row == std::end(kRows) ? nullptr : row;
-}
-
-// getopt's table, and the names that it points to.
-class GetoptTable {
- public:
-  GetoptTable() {
-    for (const OptionRow& row : kRows) {
-      for (std::string& name : split_names(row.names)) {
-        names_.push_back(std::move(name));
-        rows_.push_back(&row);
-      }
-    }
-    for (std::size_t i = 0; i < names_.size(); ++i) {
-      int argument = rows_[i]->argument.empty() ? no_argument : required_argument;
-      options_.push_back({names_[i].c_str(), argument, nullptr, rows_[i]->id});
-    }
-    options_.push_back({nullptr, 0, nullptr, 0});
-  }
-  const option* options() const { return options_.data(); }
-
- private:
-  std::vector<std::string> names_;
-  std::vector<const OptionRow*> rows_;
-  std::vector<option> options_;
-};
 
 Result<DebugFlag> parse_debug_flag(std::string_view text) {
   std::size_t dot = text.find('.');
@@ -173,16 +36,17 @@ Result<DebugFlag> parse_debug_flag(std::string_view text) {
 }
 
 Result<void> parse_unix(std::string_view text, Options& options) {
-  options.private_unix = text == "-";
-  options.unix_path.clear();
-  if (options.private_unix) return {};
+  if (text == "-") {
+    options.private_unix = true;
+    return {};
+  }
   Result<std::string> path = absolute_path(text);
   if (!path.ok()) return bad(fmt::format("-U: {}", path.error().message()));
   if (path.value().size() > kUnixPathMax) {
     return bad(fmt::format("-U: path too long: length {} > max {} bytes", path.value().size(),
                            kUnixPathMax));
   }
-  options.unix_path = std::move(path).value();
+  options.unix_paths.push_back(std::move(path).value());
   return {};
 }
 
@@ -193,11 +57,29 @@ bool port_too_large(std::string_view text) {
   return !text.empty() && !parse_unsigned(text, UINT16_MAX).ok();
 }
 
-Result<void> parse_port(std::string_view text, Options& options) {
-  if (text.empty() || port_too_large(text)) {
-    return bad(fmt::format("-p: '{}' is not a port (0 to 65535, or the name of a service)", text));
+Result<void> check_port(const Options& options) {
+  if (!options.port) return {};
+  if (options.vsock) {
+    Result<std::uint64_t> port = parse_unsigned(*options.port, UINT32_MAX);
+    if (port.ok()) return {};
+    return bad(fmt::format("-p: with --vsock: {}", port.error().message()));
   }
-  options.port = std::string(text);
+  if (!options.port->empty() && !port_too_large(*options.port)) return {};
+  return bad(
+      fmt::format("-p: '{}' is not a port (0 to 65535, or the name of a service)", *options.port));
+}
+
+Result<void> parse_mask(std::string_view text, Options& options) {
+  Result<std::uint64_t> mask = parse_unsigned(text, UINT32_MAX);
+  if (!mask.ok()) return bad(fmt::format("--mask-handshake: {}", mask.error().message()));
+  options.handshake.flags &= static_cast<std::uint16_t>(mask.value());
+  return {};
+}
+
+Result<void> parse_timeout(std::string_view text, Options& options) {
+  Result<Nanoseconds> limit = parse_delay(text);
+  if (!limit.ok()) return bad(fmt::format("--timeout: {}", limit.error().message()));
+  options.handshake.limit = limit.value();
   return {};
 }
 
@@ -243,6 +125,10 @@ bool take_switch(int id, Options& options) {
       options.foreground = true;
       return true;
     case 'n':
+      options.handshake.oldstyle = false;
+      return true;
+    case 'o':
+      options.handshake.oldstyle = true;
       return true;
     case 'r':
       options.read_only = true;
@@ -252,6 +138,21 @@ bool take_switch(int id, Options& options) {
       return true;
     case 'v':
       options.verbose = true;
+      return true;
+    case kKeepalive:
+      options.keepalive = true;
+      return true;
+    case kNoMetaContexts:
+      options.handshake.meta_contexts = false;
+      return true;
+    case kNoStructuredReplies:
+      options.handshake.chunks = false;
+      return true;
+    case kPrintUri:
+      options.print_uri = true;
+      return true;
+    case kVsock:
+      options.vsock = true;
       return true;
     case kExitWithParent:
       options.exit_with_parent = options.foreground = true;
@@ -304,9 +205,10 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
     case 'g':
       return parse_name("-g", "group", text, options.group);
     case 'i':
-      return parse_name("-i", "address", text, options.ip_address);
+      return parse_name("-i", "address", text, options.ip_addresses.emplace_back());
     case 'p':
-      return parse_port(text, options);
+      options.port = std::string(text);
+      return {};
     case 't':
       return parse_threads(text, options);
     case 'u':
@@ -319,19 +221,27 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
     case kHandoff:
       return options.handoff.set_path(text);
     case kHandoffFd:
-      return store(parse_fd(spelling(row), text), options.handoff.fd);
+      return store(parse_fd(row.spelling(), text), options.handoff.fd);
     case kHandoffMode:
       return options.handoff.set_mode(text);
     case kHandoffUser:
       return options.handoff.add_user(text);
     case kKeptMemoryFd:
-      return store(parse_fd(spelling(row), text), options.kept_memory_fd);
+      return store(parse_fd(row.spelling(), text), options.kept_memory_fd);
+    case kLog:
+      return store(LogTarget::parse(text), options.log);
+    case kMaskHandshake:
+      return parse_mask(text, options);
+    case kName:
+      return parse_name("--name", "name", text, options.name);
+    case kTimeout:
+      return parse_timeout(text, options);
     case kRun:
       options.run = std::string(text);
       return {};
     default:
-      return bad(
-          fmt::format("{} (--{}): not available in this version", spelling(row), first_name(row)));
+      return bad(fmt::format("{} (--{}): not available in this version", row.spelling(),
+                             row.first_name()));
   }
 }
 
@@ -342,17 +252,20 @@ bool ends_parsing(Options::Action action) {
 }
 
 Result<void> check_conflicts(const Options& options) {
-  const bool unix_socket = !options.unix_path.empty() || options.private_unix;
+  const bool unix_socket = options.listens_on_unix();
   const bool dump = options.action == Options::Action::dump_plugin;
   struct Pair {
     bool both;
     std::string_view one, other;
   };
-  const std::array<Pair, 7> pairs{{
+  const std::array<Pair, 10> pairs{{
       {options.port && unix_socket, "-p", "-U"},
       {options.port && options.single, "-p", "-s"},
       {unix_socket && options.single, "-U", "-s"},
       {options.single && options.run, "-s", "--run"},
+      {options.vsock && unix_socket, "--vsock", "-U"},
+      {options.vsock && options.single, "--vsock", "-s"},
+      {options.print_uri && options.single, "--print-uri", "-s"},
       {options.single && dump, "-s", "--dump-plugin"},
       {options.handoff.any() && options.single, "-s", "--fd or --handoff"},
       {options.handoff.any() && options.run, "--run", "--fd or --handoff"},
@@ -360,6 +273,7 @@ Result<void> check_conflicts(const Options& options) {
   for (const Pair& pair : pairs) {
     if (pair.both) return bad(fmt::format("{} cannot be used with {}", pair.one, pair.other));
   }
+  NBDKIT_TRY(check_port(options));
   return options.handoff.check(options.kept_memory_fd);
 }
 
@@ -387,8 +301,6 @@ std::string DebugFlag::symbol() const {
   return text;
 }
 
-std::span<const OptionRow> option_rows() { return kRows; }
-
 Result<Options> parse_options(int argc, char* const* argv) {
   GetoptTable table;
   // getopt reorders the arguments and names the program as the first one does.
@@ -403,7 +315,7 @@ Result<Options> parse_options(int argc, char* const* argv) {
   for (;;) {
     int id = ::getopt_long(argc, arguments.data(), kShortOptionString, table.options(), nullptr);
     if (id == -1) break;
-    const OptionRow* row = find_row(id);
+    const OptionRow* row = find_option_row(id);
     if (row == nullptr) {
       options.action = Options::Action::bad_usage;
       return options;
@@ -417,47 +329,12 @@ Result<Options> parse_options(int argc, char* const* argv) {
   }
   NBDKIT_TRY(check_conflicts(options));
   NBDKIT_TRY(take_plugin(argc - optind, arguments.data() + optind, options));
+  // getopt moves pointers, and not what they point to.
+  if (optind < argc) {
+    options.plugin_place = static_cast<std::size_t>(
+        std::find(argv + 1, argv + argc, arguments[static_cast<std::size_t>(optind)]) - argv);
+  }
   return options;
-}
-
-std::string usage() {
-  std::string text =
-      "Usage: nbdkit [OPTION...] PLUGIN [[KEY=]VALUE [KEY=VALUE [...]]]\n"
-      "Serves what a plugin provides as a network block device (NBD).\n\n";
-  for (const OptionRow& row : kRows) {
-    if (!row.available()) continue;
-    std::string left = row.id < OptionRow::kLongOnly
-                           ? fmt::format("  -{}, ", static_cast<char>(row.id))
-                           : std::string("      ");
-    std::string_view comma;
-    for (const std::string& name : split_names(row.names)) {
-      left += fmt::format("{}--{}", std::exchange(comma, ", "), name);
-    }
-    if (!row.argument.empty()) left += fmt::format(" {}", row.argument);
-    if (left.size() > kHelpColumn - 2) left += fmt::format("\n{:{}}", "", kHelpColumn);
-    text += fmt::format("{:<{}}{}\n", left, kHelpColumn, row.help);
-  }
-  text += "\nThe parameters of a plugin: nbdkit --help PLUGIN. More: man nbdkit.\n";
-  return text;
-}
-
-std::string long_option_list() {
-  std::string text;
-  for (const OptionRow& row : kRows) {
-    if (!row.available()) continue;
-    for (const std::string& name : split_names(row.names)) text += fmt::format("--{}\n", name);
-  }
-  return text;
-}
-
-std::string short_option_list() {
-  std::string text;
-  for (const OptionRow& row : kRows) {
-    if (row.available() && row.id < OptionRow::kLongOnly) {
-      text += fmt::format("-{}\n", static_cast<char>(row.id));
-    }
-  }
-  return text;
 }
 
 }  // namespace nbdkit

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Options: the command line of nbdkit, as values. One table drives parsing, --help and the lists of
-// options that completion reads.
+// Options: the command line of nbdkit, as values.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +12,9 @@
 
 #include "base/result.h"
 #include "main/nbdkit_handoff_options.h"
+#include "main/nbdkit_log.h"
+#include "main/nbdkit_option_table.h"
+#include "server/handshake_rules.h"
 
 namespace nbdkit {
 
@@ -41,13 +43,16 @@ struct Options {
   Action action = Action::serve;
 
   std::string plugin;                   // name or path; empty when none was given
+  std::size_t plugin_place = 0;         // which argument it was
   std::vector<std::string> parameters;  // what follows the plugin
   std::vector<std::string> filters;     // the outermost first
 
-  std::string unix_path;  // absolute; empty without -U PATH
+  std::vector<std::string> unix_paths;  // absolute
   bool private_unix = false;
   Family family = Family::any;
-  std::string ip_address;           // empty: every address
+  std::vector<std::string> ip_addresses;  // none: every address
+  bool vsock = false;
+  bool keepalive = false;
   std::optional<std::string> port;  // number or service
   bool single = false;
   HandoffOptions handoff;
@@ -63,39 +68,24 @@ struct Options {
 
   bool read_only = false;
   bool verbose = false;
+  LogTarget log;
+  std::string name = "nbdkit";  // of this server, for messages
+  bool print_uri = false;
+  HandshakeRules handshake;
   std::string export_name;
   std::size_t threads = kThreadsDefault;
   std::vector<DebugFlag> debug_flags;
 
   static constexpr std::size_t kThreadsDefault = 16;
 
+  bool listens_on_unix() const { return !unix_paths.empty() || private_unix; }
   // Whether the program stays with its caller instead of going to the background.
   bool stays() const {
     return foreground || single || activated || run.has_value() || handoff.inherits();
   }
 };
 
-// One row for each option that getopt has to know.
-struct OptionRow {
-  int id;                     // the letter, or a number above kLongOnly for options without one
-  std::string_view names;     // long names with a blank between; the first one is documented
-  std::string_view argument;  // what the usage calls it; empty: takes none
-  std::string_view help;      // empty: known by name only, and refused
-
-  static constexpr int kLongOnly = 256;
-
-  bool available() const { return !help.empty(); }
-};
-
-std::span<const OptionRow> option_rows();
-
 // The arguments stay as they are. An Error is the one line for the user.
 Result<Options> parse_options(int argc, char* const* argv);
-
-// What --help prints first, and what a wrong option gets.
-std::string usage();
-// One a line, as --long-options and --short-options print them.
-std::string long_option_list();
-std::string short_option_list();
 
 }  // namespace nbdkit

@@ -98,15 +98,15 @@ TEST(NbdkitOptions, APluginIsNeededToServe) {
 
 TEST(NbdkitOptions, PathsAreMadeAbsolute) {
   Options options = parse({"-U", "sock", "-P", "pid", "null"}).value();
-  EXPECT_EQ(options.unix_path.front(), '/');
-  EXPECT_TRUE(options.unix_path.ends_with("/sock"));
+  EXPECT_EQ(options.unix_paths.at(0).front(), '/');
+  EXPECT_TRUE(options.unix_paths.at(0).ends_with("/sock"));
   EXPECT_TRUE(options.pid_file.ends_with("/pid"));
 }
 
 TEST(NbdkitOptions, AUnixPathMustFitTheKernelsLimit) {
   std::string path(107, 'x');
   path[0] = '/';
-  EXPECT_EQ(parse({"-U", path, "null"}).value().unix_path, path);
+  EXPECT_EQ(parse({"-U", path, "null"}).value().unix_paths.at(0), path);
   EXPECT_NE(refusal({"-U", path + "x", "null"}).find("-U: path too long: length 108 > max 107"),
             std::string::npos);
   EXPECT_NE(refusal({"-U", "", "null"}).find("-U: "), std::string::npos);
@@ -213,18 +213,56 @@ TEST(NbdkitOptions, WhatStaysInTheForeground) {
 
 TEST(NbdkitOptions, OptionsThatExcludeEachOther) {
   const std::vector<std::vector<std::string>> pairs{
-      {"-p", "1", "-U", "-"},       {"-p", "1", "-s"},       {"-U", "-", "-s"},
-      {"-s", "--run", "x"},         {"-s", "--dump-plugin"}, {"--handoff-fd=7", "-s"},
-      {"--handoff-fd=7", "--run=x"}};
+      {"-p", "1", "-U", "-"},        {"-p", "1", "-s"},       {"-U", "-", "-s"},
+      {"-s", "--run", "x"},          {"-s", "--dump-plugin"}, {"--handoff-fd=7", "-s"},
+      {"--handoff-fd=7", "--run=x"}, {"--vsock", "-U", "-"},  {"--vsock", "-s"},
+      {"--print-uri", "-s"}};
   for (std::vector<std::string> pair : pairs) {
     pair.push_back("null");
     EXPECT_NE(refusal(pair).find(" cannot be used with "), std::string::npos) << pair[0];
   }
 }
 
+TEST(NbdkitOptions, WhereToListenMayBeGivenSeveralTimes) {
+  Options options =
+      parse({"-U", "/a", "-U", "-", "-U", "/b", "-i", "::1", "-i", "127.0.0.1", "null"}).value();
+  EXPECT_EQ(options.unix_paths, (std::vector<std::string>{"/a", "/b"}));
+  EXPECT_TRUE(options.private_unix);
+  EXPECT_EQ(options.ip_addresses, (std::vector<std::string>{"::1", "127.0.0.1"}));
+}
+
+TEST(NbdkitOptions, TheHandshakeHasRules) {
+  HandshakeRules rules = parse({"null"}).value().handshake;
+  EXPECT_EQ(rules.flags, kFixedNewstyle | kNoZeroes);
+  EXPECT_TRUE(rules.chunks && rules.meta_contexts && !rules.oldstyle);
+  EXPECT_EQ(rules.limit, Nanoseconds(0));
+  rules = parse({"--mask-handshake=0x2", "--no-sr", "--no-mc", "--timeout=1500ms", "-o", "null"})
+              .value()
+              .handshake;
+  EXPECT_EQ(rules.flags, kNoZeroes);
+  EXPECT_TRUE(!rules.chunks && !rules.meta_contexts && rules.oldstyle);
+  EXPECT_EQ(rules.limit, Milliseconds(1500));
+  EXPECT_FALSE(parse({"-o", "-n", "null"}).value().handshake.oldstyle);
+  EXPECT_EQ(refusal({"--mask-handshake=x", "null"}),
+            "--mask-handshake: could not parse number: 'x'");
+  EXPECT_NE(refusal({"--timeout=soon", "null"}).find("--timeout: "), std::string::npos);
+}
+
+TEST(NbdkitOptions, TheLogGoesToOneOfSeveralPlaces) {
+  EXPECT_EQ(parse({"null"}).value().log.kind, LogTarget::Kind::automatic);
+  EXPECT_EQ(parse({"--log=journal", "null"}).value().log.kind, LogTarget::Kind::journal);
+  EXPECT_EQ(parse({"--log=/a/b", "null"}).value().log.path, "/a/b");
+  EXPECT_NE(refusal({"--log=a/b", "null"}).find("--log: 'a/b' is none of"), std::string::npos);
+}
+
+TEST(NbdkitOptions, PortsOfVirtualMachinesHave32Bits) {
+  EXPECT_EQ(parse({"--vsock", "-p", "4294967295", "null"}).value().port, "4294967295");
+  EXPECT_NE(refusal({"--vsock", "-p", "nbd", "null"}), "");
+  EXPECT_NE(refusal({"-p", "4294967295", "null"}), "");
+}
+
 TEST(NbdkitOptions, KnownButUnavailableOptionsAreRefusedByName) {
   EXPECT_EQ(refusal({"--swap", "null"}), "--swap (--swap): not available in this version");
-  EXPECT_EQ(refusal({"-o", "null"}), "-o (--oldstyle): not available in this version");
   EXPECT_EQ(refusal({"--tls=require", "null"}), "--tls (--tls): not available in this version");
   for (const OptionRow& row : option_rows()) {
     if (row.available()) continue;
@@ -234,11 +272,17 @@ TEST(NbdkitOptions, KnownButUnavailableOptionsAreRefusedByName) {
   }
 }
 
+std::string argument_for(const OptionRow& row) {
+  if (row.argument.empty()) return "";
+  if (row.id == 'D') return "=a.b=1";
+  return row.id == kLog ? "=stderr" : "=7";
+}
+
 TEST(NbdkitOptions, EveryAvailableOptionIsTaken) {
   for (const OptionRow& row : option_rows()) {
     if (!row.available()) continue;
     std::string name = "--" + std::string(row.names.substr(0, row.names.find(' ')));
-    std::string argument = row.id == 'D' ? "=a.b=1" : row.argument.empty() ? "" : "=7";
+    std::string argument = argument_for(row);
     Result<Options> options = parse({name + argument, "null"});
     ASSERT_TRUE(options.ok()) << options.error().message();
     EXPECT_NE(options.value().action, Action::bad_usage) << name;
@@ -249,9 +293,11 @@ TEST(NbdkitOptions, ThePageHasEveryOptionAndNoOther) {
   std::ifstream file(NBDKIT_TEST_SOURCE_DIR "/man/nbdkit.1.pod");
   std::vector<std::string> items;
   for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with("=item B<-")) continue;
-    std::string name = line.substr(line.find('<') + 1);
-    items.push_back(name.substr(0, name.find_first_of(">= ")));
+    if (!line.starts_with("=item ")) continue;
+    for (std::size_t at = 0; (at = line.find("B<-", at)) != line.npos;) {
+      at += 2;
+      items.push_back(line.substr(at, line.find_first_of(">= ", at) - at));
+    }
   }
   std::vector<std::string> known = words(long_option_list());
   for (const std::string& letter : words(short_option_list())) known.push_back(letter);

@@ -16,10 +16,11 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
       signals_(signals),
       log_(host.log()),
       handoff_options_(options.handoff),
+      keepalive_(options.keepalive),
       keeps_connections_(!options.single && manager.may_store() &&
                          (options.read_only || stack.contract().survives == Survives::durable)),
       loop_(runtime_.main_loop()),
-      server_(runtime_, stack, log_, {options.read_only, options.threads}),
+      server_(runtime_, stack, log_, {options.read_only, options.threads, options.handshake}),
       status_(loop_, server_, manager, stack.entries().front().name),
       store_(loop_, server_, log_, manager) {
   server_.observe(*this);
@@ -36,7 +37,7 @@ Result<void> Service::accept_on(std::vector<UniqueFd> listening) {
   for (UniqueFd& socket : listening) {
     listeners_.push_back(std::make_unique<Listener>(
         loop_, log_, std::move(socket),
-        [this](UniqueFd connection) { start(std::move(connection), {}, false); }));
+        [this](UniqueFd connection) { start(std::move(connection), {}, false); }, keepalive_));
     NBDKIT_TRY(listeners_.back()->start());
   }
   return {};

@@ -85,6 +85,7 @@ class Service final : private Watcher, private ServerObserver {
   const StopSignals& signals_;
   Log& log_;
   const HandoffOptions handoff_options_;
+  const bool keepalive_;
   // What clients have been told is there for the next server, too.
   const bool keeps_connections_;
   Later check_job_{*this, &Service::stop_if_still_over};

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "block/params.h"
 #include "handoff/handoff_door.h"
 #include "server/listener.h"
 
@@ -39,11 +40,34 @@ Result<void> open_private(const Identity& identity, Sockets& sockets) {
   return sockets.folder.give_to(identity);
 }
 
-Result<void> open_unix(const std::string& path, Sockets& sockets) {
-  Result<UniqueFd> fd = listen_unix(path);
-  if (!fd.ok()) return std::move(fd).error();
-  sockets.address.unix_path = path;
-  sockets.listening.push_back(std::move(fd).value());
+// Clients are told of the first one.
+Result<void> open_unix(const Options& options, const Identity& identity, Log& log,
+                       Sockets& sockets) {
+  for (const std::string& path : options.unix_paths) {
+    Result<UniqueFd> fd = listen_unix(path);
+    if (!fd.ok()) return std::move(fd).error();
+    sockets.listening.push_back(std::move(fd).value());
+    log.debug("", "bound to unix socket {}", path);
+  }
+  if (options.unix_paths.empty() || options.private_unix)
+    NBDKIT_TRY(open_private(identity, sockets));
+  if (options.unix_paths.empty()) {
+    log.debug("", "bound to unix socket {}", sockets.address.unix_path);
+  } else {
+    sockets.address.unix_path = options.unix_paths.front();
+  }
+  return {};
+}
+
+Result<void> open_vsock(const Options& options, Sockets& sockets) {
+  // check_port() has seen that it is one.
+  const std::string port = options.port.value_or(kDefaultPort);
+  Result<VsockSocket> vsock =
+      listen_vsock(static_cast<std::uint32_t>(parse_unsigned(port, UINT32_MAX).value()));
+  if (!vsock.ok()) return std::move(vsock).error();
+  sockets.listening.push_back(std::move(vsock.value().socket));
+  sockets.address.vsock = true;
+  sockets.address.port = vsock.value().port;
   return {};
 }
 
@@ -73,13 +97,19 @@ std::string uri_host(const std::vector<UniqueFd>& sockets) {
 
 Result<void> open_tcp(const Options& options, Log& log, Sockets& sockets) {
   TcpAddress address;
-  address.host = options.ip_address;
   address.port = options.port.value_or(kDefaultPort);
   address.family = tcp_family(options.family);
-  Result<TcpSockets> tcp = listen_tcp(address, log);
-  if (!tcp.ok()) return std::move(tcp).error();
-  sockets.listening = std::move(tcp.value().sockets);
-  sockets.address.port = tcp.value().port;
+  std::vector<std::string> hosts = options.ip_addresses;
+  if (hosts.empty()) hosts.emplace_back();
+  for (const std::string& host : hosts) {
+    address.host = host;
+    Result<TcpSockets> tcp = listen_tcp(address, log);
+    if (!tcp.ok()) return std::move(tcp).error();
+    for (UniqueFd& fd : tcp.value().sockets) sockets.listening.push_back(std::move(fd));
+    sockets.address.port = tcp.value().port;
+    // All have one port, also when the kernel has chosen it.
+    address.port = fmt::format("{}", tcp.value().port);
+  }
   sockets.address.host = uri_host(sockets.listening);
   return {};
 }
@@ -110,7 +140,7 @@ void PrivateFolder::remove() {
 Result<Sockets> open_sockets(const Options& options, const Identity& identity, Log& log) {
   Sockets sockets;
   sockets.address.export_name = options.export_name;
-  const bool tcp_asked = options.port.has_value() || !options.ip_address.empty();
+  const bool tcp_asked = options.port.has_value() || !options.ip_addresses.empty();
   if (options.single) return sockets;
   if (!options.handoff.path.empty()) {
     Result<UniqueFd> control = listen_handoff(options.handoff.path, options.handoff.mode);
@@ -118,10 +148,10 @@ Result<Sockets> open_sockets(const Options& options, const Identity& identity, L
     sockets.handoff = std::move(control).value();
     log.debug("", "control sockets may connect to {}", options.handoff.path);
   }
-  if (!options.unix_path.empty()) {
-    NBDKIT_TRY(open_unix(options.unix_path, sockets));
-  } else if (options.private_unix || (options.run && !tcp_asked)) {
-    NBDKIT_TRY(open_private(identity, sockets));
+  if (options.vsock) {
+    NBDKIT_TRY(open_vsock(options, sockets));
+  } else if (options.listens_on_unix() || (options.run && !tcp_asked)) {
+    NBDKIT_TRY(open_unix(options, identity, log, sockets));
   } else if (tcp_asked || (!options.handoff.any() && !options.activated)) {
     NBDKIT_TRY(open_tcp(options, log, sockets));
   } else {
@@ -130,8 +160,6 @@ Result<Sockets> open_sockets(const Options& options, const Identity& identity, L
   if (sockets.address.unix_path.empty()) {
     log.debug("", "listening on port {} ({} sockets)", sockets.address.port,
               sockets.listening.size());
-  } else {
-    log.debug("", "bound to unix socket {}", sockets.address.unix_path);
   }
   return sockets;
 }

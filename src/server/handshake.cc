@@ -60,7 +60,7 @@ Task<void> Handshake::negotiate() {
 }
 
 Task<void> Handshake::serve_oldstyle() {
-  co_await open({});
+  co_await open(std::string());
   ExportInfo info = export_info(device_->properties(), agreement_.read_only, false);
   std::array<std::byte, sizeof(OldstyleGreetingWire) + kExportNameZeroes> greeting{};
   OldstyleGreetingWire wire;

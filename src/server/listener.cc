@@ -8,6 +8,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+// Needs sys/socket.h before it.
+#include <linux/vm_sockets.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -45,8 +48,9 @@ Result<Addresses> resolve(const TcpAddress& address) {
   if (error != 0) {
     return Error(
         std::errc::invalid_argument,
-        fmt::format("cannot listen on port '{}' of {}: {}", address.port, host_text(address),
-                    error == EAI_SYSTEM ? std::strerror(errno) : ::gai_strerror(error)));
+        fmt::format(
+            "cannot listen on port '{}' of {}: {}", address.port, host_text(address),
+            error == EAI_SYSTEM ? os_error("getaddrinfo").message() : ::gai_strerror(error)));
   }
   return Addresses(list);
 }
@@ -166,8 +170,33 @@ Result<TcpSockets> listen_tcp(const TcpAddress& address, Log& log) {
                                  host_text(address), why, advice(code)));
 }
 
-Listener::Listener(Loop& loop, Log& log, UniqueFd socket, Accepted accepted)
-    : loop_(loop), log_(log), socket_(std::move(socket)), accepted_(std::move(accepted)) {
+Result<VsockSocket> listen_vsock(std::uint32_t port) {
+  Result<UniqueFd> fd = make_socket(AF_VSOCK);
+  if (!fd.ok()) {
+    return Error(fd.error().code,
+                 fmt::format("--vsock: {} (this kernel has no vsock)", fd.error().message()));
+  }
+  sockaddr_vm address{};
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = VMADDR_CID_ANY;
+  // Here "any port" is not 0, which is a port.
+  address.svm_port = port == 0 ? VMADDR_PORT_ANY : port;
+  int socket = fd.value().get();
+  socklen_t length = sizeof address;
+  if (::bind(socket, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
+      ::listen(socket, SOMAXCONN) != 0 ||
+      ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+    return os_error(fmt::format("--vsock: port {}", port));
+  }
+  return VsockSocket{std::move(fd).value(), address.svm_port};
+}
+
+Listener::Listener(Loop& loop, Log& log, UniqueFd socket, Accepted accepted, bool keepalive)
+    : loop_(loop),
+      log_(log),
+      socket_(std::move(socket)),
+      accepted_(std::move(accepted)),
+      keepalive_(keepalive) {
   socklen_t length = sizeof family_;
   ::getsockopt(socket_.get(), SOL_SOCKET, SO_DOMAIN, &family_, &length);
 }
@@ -211,7 +240,8 @@ bool Listener::accept_one() {
 void Listener::pause(int error) {
   if (loop_.now() >= quiet_until_) {
     std::string_view advice = error == EMFILE ? "; the limit is that of 'ulimit -n'" : "";
-    log_.error("", "cannot accept a connection: {} (trying again{})", std::strerror(error), advice);
+    log_.error("", "cannot accept a connection: {} (trying again{})",
+               Error(static_cast<std::errc>(error), {}).message(), advice);
     quiet_until_ = loop_.now() + kComplaintInterval;
   }
   loop_.change_watch(socket_.get(), 0, *this);
@@ -224,6 +254,7 @@ void Listener::tune(int connection) const {
   if (family_ == AF_INET || family_ == AF_INET6) {
     int one = 1;
     ::setsockopt(connection, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (keepalive_) ::setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     return;
   }
   int now = 0;

@@ -34,6 +34,14 @@ struct TcpSockets {
 // whose family this kernel does not have are passed over as long as one is left.
 Result<TcpSockets> listen_tcp(const TcpAddress& address, Log& log);
 
+struct VsockSocket {
+  UniqueFd socket;
+  std::uint32_t port = 0;  // also when the kernel chose it
+};
+
+// A listening vsock(7) socket for the host and all virtual machines; 0: the kernel chooses.
+Result<VsockSocket> listen_vsock(std::uint32_t port);
+
 // Accepts on one socket. Main loop's; its thread only.
 class Listener final : private Watcher, private Timer {
  public:
@@ -50,7 +58,8 @@ class Listener final : private Watcher, private Timer {
   static constexpr int kSendBufferSize = 512 * 1024;
 
   // `socket` is a listening one of this process alone. `accepted` gets close-on-exec descriptors.
-  Listener(Loop& loop, Log& log, UniqueFd socket, Accepted accepted);
+  // `keepalive`: the kernel asks silent TCP clients whether they are there.
+  Listener(Loop& loop, Log& log, UniqueFd socket, Accepted accepted, bool keepalive = false);
   Listener(const Listener&) = delete;
   Listener& operator=(const Listener&) = delete;
   ~Listener();
@@ -70,6 +79,7 @@ class Listener final : private Watcher, private Timer {
   Log& log_;
   UniqueFd socket_;
   Accepted accepted_;
+  const bool keepalive_;
   int family_ = 0;
   bool watching_ = false;
   Nanoseconds quiet_until_{0};  // what goes wrong before is no news
