@@ -119,12 +119,13 @@ class Connection::HandshakeLimit final : public Timer {
 };
 
 Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
-                       ServerOptions server_options, StartOptions options)
+                       ServerOptions server_options, StartOptions options, PayloadBudget* budget)
     : loop_(loop),
       stack_(stack),
       log_(log),
       rules_(server_options.handshake),
       options_(std::move(options)),
+      budget_(budget),
       who_(fmt::format("{}.{}", stack.entries().front().name, id)),
       gate_(loop),
       context_(loop, gate_, log, id) {
@@ -280,7 +281,7 @@ Task<ConnectionEnd> Connection::transmit(ByteStream& stream, DevicePtr opened,
   Chain device(std::move(opened));
   Result<TransmissionEnd> end = TransmissionEnd::drained;
   if (!draining_) {
-    Transmission transmission(context_, stream, device, agreement, who_);
+    Transmission transmission(context_, stream, device, agreement, who_, budget_);
     transmission_ = &transmission;
     end = co_await transmission.serve(options_.unread).as_result();
     transmission_ = nullptr;

@@ -28,7 +28,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   };
 
   Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log, ServerOptions server_options,
-             StartOptions options);
+             StartOptions options, PayloadBudget* budget);
   ~Connection();
 
   // Any thread, once each.
@@ -66,6 +66,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Log& log_;
   const HandshakeRules rules_;
   const StartOptions options_;
+  PayloadBudget* const budget_;
   const std::string who_;
   Gate gate_;
   Context context_;

@@ -106,8 +106,10 @@ Task<Started> Server::start(UniqueFd socket, StartOptions options) {
   member->view.mode = options.mode;
   member->view.kernel = options.kernel;
   member->announced = !waits;
-  auto connection =
-      std::make_shared<Connection>(id, *loop.value(), stack_, log_, options_, std::move(options));
+  PayloadBudget* budget = options.foreign ? &handed_budget_ : &listening_budget_;
+  if (options.kernel) budget = nullptr;
+  auto connection = std::make_shared<Connection>(id, *loop.value(), stack_, log_, options_,
+                                                 std::move(options), budget);
   member->connection = connection;
   ConnectionView& view = member->view;
   members_.emplace(id, std::move(member));

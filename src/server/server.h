@@ -19,6 +19,7 @@
 #include "server/agreement.h"
 #include "server/export_info.h"
 #include "server/handshake_rules.h"
+#include "server/payload_budget.h"
 
 namespace nbdkit {
 
@@ -150,6 +151,10 @@ class Server {
   LayerStack& stack_;
   Log& log_;
   const ServerOptions options_;
+  // Clients of each kind do not take memory away from those of the other. A kernel has no limit but
+  // its own: what it cannot write back, it cannot free.
+  PayloadBudget listening_budget_;
+  PayloadBudget handed_budget_;
   Gate gate_;  // every connection and every query is inside
   ConnectionId last_id_ = 0;
   std::map<ConnectionId, std::unique_ptr<Member>> members_;

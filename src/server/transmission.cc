@@ -14,15 +14,15 @@
 namespace nbdkit {
 
 Transmission::Transmission(Context& context, ByteStream& stream, const Chain& device,
-                           Agreement agreement, std::string_view who)
+                           Agreement agreement, std::string_view who, PayloadBudget* budget)
     : context_(context),
       stream_(stream),
       device_(device),
       agreement_(agreement),
       who_(who),
       can_write_(device.properties().can_write && !agreement.read_only),
-      header_size_(agreement.extended_headers ? sizeof(ExtendedRequestWire) : sizeof(RequestWire)) {
-}
+      header_size_(agreement.extended_headers ? sizeof(ExtendedRequestWire) : sizeof(RequestWire)),
+      share_(budget) {}
 
 Transmission::~Transmission() { NBDKIT_CHECK(in_flight_ == 0 && !dirty_ && !again_queued_); }
 
@@ -76,6 +76,7 @@ void Transmission::stop(TransmissionEnd end) {
   stash_size_ = 0;
   partial_.reset();
   skip_ = 0;
+  share_.shrink_to(bytes_held());
   mark_dirty();
 }
 
@@ -129,7 +130,7 @@ void Transmission::ready(std::uint32_t epoll_events) noexcept {
 }
 
 bool Transmission::wants_input() const {
-  if (dead_ || state_ == State::ending || !leftover().empty()) return false;
+  if (dead_ || starved_ || state_ == State::ending || !leftover().empty()) return false;
   // A payload that has begun is taken in any case: its client may not read before it is sent.
   return in_payload() || (state_ == State::serving && !send_blocked_);
 }
@@ -167,13 +168,15 @@ void Transmission::receive() {
   std::size_t direct = 0;
   if (partial_) {
     std::span<std::byte> rest = partial_->rest();
-    direct = rest.size();
+    // Memory that is announced costs nothing yet, so what counts is what arrives.
+    direct = std::min<std::uint64_t>(rest.size(), kPayloadStepBytes);
+    if (!afford(direct)) return;
     into[count++] = {rest.data(), direct};
   }
   // While draining, the bytes behind the missing rest belong to whoever serves this socket next.
   if (state_ == State::draining && !partial_) {
     into[count++] = {scratch.data(), std::min<std::size_t>(scratch.size(), skip_)};
-  } else if (state_ == State::serving) {
+  } else if (state_ == State::serving && !(partial_ && direct < partial_->rest().size())) {
     into[count++] = {scratch.data(), scratch.size()};
   }
   Result<std::size_t> received = stream_.receive(std::span(into.data(), count));
@@ -205,7 +208,8 @@ void Transmission::keep(std::span<const std::byte> bytes) {
 }
 
 void Transmission::go_on() {
-  if (state_ == State::ending || again_queued_ || send_blocked_ || leftover().empty()) return;
+  if (starved_ || state_ == State::ending || again_queued_ || send_blocked_ || leftover().empty())
+    return;
   std::span<const std::byte> rest = consume(leftover());
   if (state_ == State::ending) return;  // stop() has thrown everything away.
   left_from_ = left_.size() - rest.size();
@@ -250,10 +254,34 @@ bool Transmission::may_begin(std::span<const std::byte> packet) {
   }
   if (outbox_.full()) flush();
   if (send_blocked_ || state_ == State::ending) return false;
-  if (in_flight_ == 0 && sending_.empty()) return true;
   auto header = parse(packet);
   std::uint64_t bytes = header ? payload_bytes(*header) : 0;
-  return in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
+  bool first = in_flight_ == 0 && sending_.empty();
+  bool fits = in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
+  if (!first && !fits) return false;
+  // Of a write that has not arrived completely, the rest counts when it comes.
+  bool writes = header && header->command == Command::write;
+  return afford(writes ? std::min(bytes, packet.size() - header_size_) : bytes);
+}
+
+std::uint64_t Transmission::bytes_held() const {
+  return bytes_in_flight_ + (partial_ ? partial_->got : 0);
+}
+
+// Whether memory for so much more may be used now; otherwise it is asked again after a while.
+bool Transmission::afford(std::uint64_t more) {
+  if (share_.grow_to(bytes_held() + more)) return true;
+  if (!std::exchange(starved_, true)) {
+    context_.loop().timers().arm(*this, context_.loop().now() + kBudgetPause);
+  }
+  mark_dirty();
+  return false;
+}
+
+void Transmission::expired() noexcept {
+  starved_ = false;
+  progress_ = true;
+  mark_dirty();
 }
 
 std::optional<RequestHeader> Transmission::parse(std::span<const std::byte> packet) const {

@@ -22,6 +22,7 @@
 #include "proto/transmission.h"
 #include "server/agreement.h"
 #include "server/outbox.h"
+#include "server/payload_budget.h"
 
 namespace nbdkit {
 
@@ -34,16 +35,20 @@ enum class TransmissionEnd {
 };
 
 // One connection's, on its loop. Not moved while it runs.
-class Transmission final : private Watcher, private Job {
+class Transmission final : private Watcher, private Job, private Timer {
  public:
   static constexpr std::size_t kRequestsMax = 256;                 // under way at once
   static constexpr std::uint64_t kBytesInFlightMax = 64ull << 20;  // one request always may
   static constexpr std::size_t kRequestsPerTurn = 512;             // then others have their turn
   static constexpr std::uint32_t kDroppedPayloadMax = 128u << 20;  // of a write that is refused
+  static constexpr std::uint64_t kPayloadStepBytes = 1u << 20;  // of a large one, received at once
+  // How long to wait until the budget is asked again.
+  static constexpr Milliseconds kBudgetPause{5};
 
-  // All of it outlives the transmission. `who` stands before its lines in the log.
+  // All of it outlives the transmission. `who` stands before its lines in the log; without
+  // `budget` only the limits above hold.
   Transmission(Context& context, ByteStream& stream, const Chain& device, Agreement agreement,
-               std::string_view who);
+               std::string_view who, PayloadBudget* budget = nullptr);
   ~Transmission();
 
   // `unread` was received by whoever served this socket before (unread() there).
@@ -82,6 +87,8 @@ class Transmission final : private Watcher, private Job {
 
   // Job, at the end of a turn: sends what is ready and goes on with what waited for that.
   void run() noexcept override;
+  // Timer: there may be room in the budget again.
+  void expired() noexcept override;
   // Watcher.
   void ready(std::uint32_t epoll_events) noexcept override;
 
@@ -96,6 +103,8 @@ class Transmission final : private Watcher, private Job {
   std::span<const std::byte> take_partial(std::span<const std::byte> bytes);
   void finish_partial();
   bool may_begin(std::span<const std::byte> packet);
+  std::uint64_t bytes_held() const;
+  bool afford(std::uint64_t more);
   void keep(std::span<const std::byte> bytes);
   void go_on();
   void begin_again();
@@ -163,6 +172,8 @@ class Transmission final : private Watcher, private Job {
 
   std::size_t in_flight_ = 0;
   std::uint64_t bytes_in_flight_ = 0;
+  PayloadShare share_;
+  bool starved_ = false;  // the budget is used up: nothing is received until expired()
   Outbox outbox_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<Slot*> unused_;

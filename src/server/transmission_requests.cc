@@ -161,6 +161,7 @@ Transmission::Slot& Transmission::take_slot() {
 
 void Transmission::retire(Slot& slot) {
   bytes_in_flight_ -= payload_bytes(slot.header);
+  share_.shrink_to(bytes_held());
   slot.reply.clear();
   slot.payload.reset();
   slot.extents.reset();
