@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "attach/attachment.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -58,22 +59,23 @@ Attachment::Attachment(Loop& loop, KeeperLog& log, const AttachOptions& options,
       gate_(loop),
       control_(loop, log, sysfs_),
       node_(loop, "nbd-node"),
-      server_(loop, log),
+      server_(std::make_unique<ServerProcess>(loop, log)),
       index_(options.index) {}
 
 Attachment::~Attachment() = default;
 
 Task<void> Attachment::make() {
   Result<void> made = co_await take_steps().as_result();
-  if (made.ok() && !interrupted_ && server_.end().empty()) {
+  if (made.ok() && !interrupted_ && server_->end().empty()) {
     made_ = true;
-    server_.is_ready();
+    served_since_ = loop_.now();
+    server_->is_ready();
     co_return;
   }
   if (interrupted_) co_await fail(Error(std::errc::operation_canceled, "interrupted"));
   Error error(std::errc::connection_reset, "the server ended");
   if (!made.ok()) error = std::move(made).error();
-  if (!server_.end().empty()) co_await server_.explain(std::move(error));
+  if (!server_->end().empty()) co_await server_->explain(std::move(error));
   co_await fail(std::move(error));
 }
 
@@ -119,15 +121,25 @@ Result<void> Attachment::take_lock() {
 Task<void> Attachment::start_server() {
   kept_memory_.reset(::memfd_create("nbdkit-kept", MFD_CLOEXEC));
   if (!kept_memory_) co_await fail(os_error("memfd_create"));
-  Result<void> started = server_.start(options_, kept_memory_.get(), [this] { server_ended(); });
+  // Successors are to be this very program. One that is missing is told when it is started.
+  program_.reset(::open(options_.server.c_str(), O_PATH | O_CLOEXEC));
+  Result<void> adopting = orphans_.adopt();
+  if (!adopting.ok()) co_await fail(std::move(adopting).error());
+  HandoffExport info = co_await start_and_ask();
+  export_ = std::move(info);
+}
+
+Task<HandoffExport> Attachment::start_and_ask() {
+  Result<void> started =
+      server_->start(options_, program_.get(), kept_memory_.get(), [this] { server_ended(); });
   if (!started.ok()) co_await fail(std::move(started).error());
   HandoffQuery query;
   query.export_name = options_.export_name;
   query.kernel = true;
-  Result<HandoffExport> info = co_await server_.handoff().query(query).as_result();
-  if (!info.ok() && !interrupted_) co_await server_.explain(std::move(info).error());
+  Result<HandoffExport> info = co_await server_->handoff().query(query).as_result();
+  if (!info.ok() && !interrupted_) co_await server_->explain(std::move(info).error());
   if (!info.ok()) co_await fail(std::move(info).error());
-  export_ = std::move(info).value();
+  co_return std::move(info).value();
 }
 
 Result<void> Attachment::check_export() const {
@@ -155,21 +167,22 @@ Result<void> Attachment::check_export() const {
   return {};
 }
 
+// As many as are missing.
 Task<void> Attachment::give_connections(std::vector<UniqueFd>& kernel_ends) {
   HandoffServe serve;
   serve.export_name = options_.export_name;
   serve.kernel = true;
   serve.size = export_.size;
   serve.flags = export_.transmission_flags;
-  for (unsigned i = 0; i < options_.connections; ++i) {
+  while (server_ends_.size() < options_.connections) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
       co_await fail(os_error("socketpair"));
     }
     kernel_ends.emplace_back(ends[0]);
     server_ends_.emplace_back(ends[1]);
-    Result<HandoffServed> served = co_await server_.handoff().serve(ends[1], serve).as_result();
-    if (!served.ok() && !interrupted_) co_await server_.explain(std::move(served).error());
+    Result<HandoffServed> served = co_await server_->handoff().serve(ends[1], serve).as_result();
+    if (!served.ok() && !interrupted_) co_await server_->explain(std::move(served).error());
     if (!served.ok()) co_await fail(std::move(served).error());
   }
 }
@@ -267,11 +280,10 @@ Task<void> Attachment::make_usable() {
   Result<void> settled =
       co_await loop_.blocking([] { return settle_udev(kSettleMax); }).as_result();
   if (!settled.ok()) log_.warning("", "{}", settled.error().message());
-  bool keeps_nothing = export_.survives == Survives::nothing && !export_.read_only();
-  if (!keeps_nothing) co_return;
+  if (state_after_server_end(export_.survives, export_.read_only()) != DeviceState::lost) co_return;
   log_.warning("",
                "what is written to /dev/nbd{} is in the server's memory: it is gone when the "
-               "server ends",
+               "server ends, and then the device fails",
                *index_);
 }
 
@@ -309,12 +321,12 @@ Task<void> Attachment::scan() {
   }
 }
 
-bool Attachment::stopped() const { return interrupted_ || !server_.end().empty(); }
+bool Attachment::stopped() const { return interrupted_ || !server_->end().empty(); }
 
 void Attachment::interrupt() {
   if (made_ || interrupted_) return;
   interrupted_ = true;
-  if (server_.pid()) server_.handoff().close();
+  if (server_->pid()) server_->handoff().close();
   cut_off();
 }
 
@@ -330,21 +342,22 @@ void Attachment::cut_off() {
 
 void Attachment::server_ended() {
   if (!made_) return cut_off();
+  // Whoever brings a server back sees by itself that this one has ended.
+  if (closed_ || recovering_ || !attached_) return;
   // Our own descriptors of the dead server's sockets keep the driver from noticing.
   shut_down_connections();
-  DeviceState next = state_after_server_end(export_.survives, export_.read_only());
-  std::string what = next == DeviceState::lost ? "answered writes were in its memory and are gone"
-                                               : fmt::format("requests wait for {} s and then fail",
-                                                             options_.dead_timeout.count());
-  set_state(next, fmt::format("the server {}; {}", server_.end(), what));
-  log_.error("", "/dev/nbd{}: {}", *index_, reason_);
+  dead_ = options_.connections;
+  if (state_after_server_end(export_.survives, export_.read_only()) == DeviceState::lost) {
+    return lose();
+  }
+  begin_recovery();
 }
 
 void Attachment::take_events() {
   Result<LinkEvents> events = control_.take_events();
   if (!events.ok()) return log_.debug("", "{}", events.error().message());
   // Sockets that we shut down ourselves tell nobody anything.
-  if (!index_ || closed_ || stopped() || !is_served(state_)) return;
+  if (!index_ || closed_ || recovering_ || stopped() || !is_served(state_)) return;
   auto dead = std::count(events.value().dead.begin(), events.value().dead.end(), *index_);
   if (dead == 0) return;
   dead_ = std::min(options_.connections, dead_ + static_cast<unsigned>(dead));
@@ -358,6 +371,12 @@ void Attachment::take_events() {
 }
 
 void Attachment::set_state(DeviceState state, std::string reason) {
+  if (state_ == DeviceState::detaching && state != DeviceState::detaching) {
+    if (!may_follow(resumed_, state)) return;
+    resumed_ = state;
+    reason_ = std::move(reason);
+    return;
+  }
   if (!may_follow(state_, state)) return;
   state_ = state;
   reason_ = std::move(reason);
@@ -377,15 +396,19 @@ Task<std::string> Attachment::detach(DetachOptions options) {
     co_await fail(
         attach_error(ExitCode::busy, fmt::format("/dev/nbd{} is being detached already", *index_)));
   }
-  DeviceState before = state_;
-  std::string reason = reason_;
-  served_ = is_served(before);
-  set_state(DeviceState::detaching, {});
+  if (!options.force) co_await wait_for_recovery();
+  resumed_ = state_;
+  set_state(DeviceState::detaching, reason_);
+  bool gone = false;
+  if (resumed_ == DeviceState::lost) gone = co_await release_lost();
   DetachTools tools = this->tools();
-  Result<std::string> done = co_await detach_device(tools, this, *index_, options).as_result();
+  Result<std::string> done = std::string();
+  if (!gone) done = co_await detach_device(tools, this, *index_, options).as_result();
   if (!done.ok()) {
-    // The server may have ended meanwhile, and has said so.
-    if (state_ == DeviceState::detaching) set_state(before, reason);
+    // The server may have ended, or another come, meanwhile.
+    state_ = resumed_;
+    changed_();
+    if (state_ == DeviceState::lost) co_await hold_lost();
     co_await fail(std::move(done).error());
   }
   attached_ = false;
@@ -394,6 +417,7 @@ Task<std::string> Attachment::detach(DetachOptions options) {
 
 Task<void> Attachment::close() {
   if (std::exchange(closed_, true)) co_return;
+  if (lost_node_) co_await release_lost();
   if (attached_) {
     shut_down_connections();
     Result<void> done = co_await control_.disconnect(*index_).as_result();
@@ -403,7 +427,7 @@ Task<void> Attachment::close() {
     if (!gone) log_.error("", "/dev/nbd{} is still held open by somebody", *index_);
     attached_ = false;
   }
-  co_await server_.stop(interrupted_);
+  co_await server_->stop(interrupted_);
   events_.reset();
   co_await gate_.drained();
   if (folder_ && lock_) {
@@ -428,9 +452,11 @@ AttachmentStatus Attachment::status() const {
   status.state = state_;
   status.reason = reason_;
   status.pid = ::getpid();
-  status.server_pid = server_.pid();
+  status.server_pid = server_->pid();
   status.connections = options_.connections;
-  status.connections_dead = server_.pid() ? dead_ : options_.connections;
+  status.connections_dead = dead_;
+  status.restarts = restarts_;
+  status.last_error = last_error_;
   status.plugin = plugin_name(options_);
   status.filters = filter_names(options_);
   status.export_name = options_.export_name;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,8 @@
 #include "attach/detach.h"
 #include "attach/keeper_log.h"
 #include "attach/options.h"
+#include "attach/orphans.h"
+#include "attach/restart_policy.h"
 #include "attach/run_folder.h"
 #include "attach/server_process.h"
 #include "handoff/handoff_client.h"
@@ -55,6 +58,7 @@ class Attachment final : private DetachPeer {
   Result<void> take_free_device();
   Result<void> take_lock();
   Task<void> start_server();
+  Task<HandoffExport> start_and_ask();
   Result<void> check_export() const;
   Task<void> give_connections(std::vector<UniqueFd>& kernel_ends);
   bool will_be_new() const;
@@ -71,8 +75,25 @@ class Attachment final : private DetachPeer {
   void cut_off();
   void server_ended();
   void take_events();
+
+  // After the server has ended by itself: attachment_recovery.cc.
+  void begin_recovery();
+  Task<void> recover();
+  Task<void> end_server();
+  Task<void> bring_back();
+  Task<void> replace_connections();
+  Task<void> hand_over_connections();
+  void drop_refused_connections();
+  Result<void> check_same(const HandoffExport& successor) const;
+  void give_up(std::string why);
+  Task<void> wait_for_recovery();
+  void lose();
+  Task<void> fail_requests();
+  Task<void> hold_lost();
+  Task<bool> release_lost();
+
   void set_state(DeviceState state, std::string reason);
-  bool served() const override { return served_ && server_.pid().has_value(); }
+  bool served() const override { return is_served(resumed_) && server_->pid().has_value(); }
   void shut_down_connections() override;
   DetachTools tools();
 
@@ -85,11 +106,12 @@ class Attachment final : private DetachPeer {
   NbdControl control_;
   bool control_open_ = false;
   Helper node_;  // for calls that touch the device
-  ServerProcess server_;
+  std::unique_ptr<ServerProcess> server_;
 
   std::optional<RunFolder> folder_;
   std::optional<std::uint32_t> index_;
   UniqueFd lock_;
+  UniqueFd program_;      // the server's
   UniqueFd kept_memory_;  // of plugins whose data outlives the server
   HandoffExport export_;
   std::vector<UniqueFd> server_ends_;     // ours, of the connections
@@ -100,9 +122,16 @@ class Attachment final : private DetachPeer {
   bool made_ = false;
   bool interrupted_ = false;
   DeviceState state_ = DeviceState::connected;
-  bool served_ = true;  // when detaching began
+  DeviceState resumed_ = DeviceState::connected;  // when detaching is refused
   std::string reason_;
   unsigned dead_ = 0;  // connections
+  bool recovering_ = false;
+  Orphans orphans_;
+  RestartPolicy restart_policy_;
+  Nanoseconds served_since_{0};
+  std::uint64_t restarts_ = 0;
+  std::string last_error_;
+  UniqueFd lost_node_;  // keeps a device that nothing can serve any more from vanishing
   std::unique_ptr<FdWatch> events_;
 };
 

@@ -116,6 +116,8 @@ Json to_json(const AttachmentStatus& status) {
       .set("export", status.export_name)
       .set("survives", or_null(status.survives))
       .set("identity", or_null(status.identity))
+      .set("restarts", status.managed() ? Json(status.restarts) : Json())
+      .set("last_error", or_null(status.last_error))
       .set("backend", or_null(device.backend))
       .set("diskseq", device.diskseq)
       .set("partitions", std::move(partitions))
@@ -145,6 +147,9 @@ Result<AttachmentStatus> parse_attachment(const Json& json, NbdDevice device) {
   status.export_name = text_of(json, "export");
   status.survives = text_of(json, "survives");
   status.identity = text_of(json, "identity");
+  auto restarts = number_of(json, "restarts");
+  if (restarts && *restarts >= 0) status.restarts = static_cast<std::uint64_t>(*restarts);
+  status.last_error = text_of(json, "last_error");
   const Json* filters = json.find("filters");
   if (filters != nullptr && filters->as_array() != nullptr) {
     for (const Json& filter : *filters->as_array()) {
@@ -173,6 +178,8 @@ std::string describe(const AttachmentStatus& status) {
                        status.connections_dead);
     out += fmt::format("  keeper       {}\n  server       {}\n", number_or_dash(status.pid),
                        number_or_dash(status.server_pid));
+    out += fmt::format("  restarts     {}\n", status.restarts);
+    if (!status.last_error.empty()) out += fmt::format("  last error   {}\n", status.last_error);
   }
   std::vector<std::string> partitions;
   for (const NbdPartition& partition : device.partitions) partitions.push_back(partition.name);

@@ -70,8 +70,9 @@ TEST(AttachmentStatusTest, PeopleReadSizesInUnits) {
 
 TEST(DeviceStateTest, DataThatIsGoneNeverComesBack) {
   EXPECT_EQ(state_after_server_end(Survives::nothing, false), DeviceState::lost);
-  EXPECT_EQ(state_after_server_end(Survives::nothing, true), DeviceState::failed);
-  EXPECT_EQ(state_after_server_end(Survives::flushed, false), DeviceState::failed);
+  EXPECT_EQ(state_after_server_end(Survives::nothing, true), DeviceState::waiting);
+  EXPECT_EQ(state_after_server_end(Survives::flushed, false), DeviceState::lost);
+  EXPECT_EQ(state_after_server_end(Survives::durable, false), DeviceState::waiting);
   for (DeviceState to : {DeviceState::connected, DeviceState::degraded, DeviceState::waiting}) {
     EXPECT_FALSE(may_follow(DeviceState::lost, to));
   }

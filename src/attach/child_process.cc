@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -20,6 +21,7 @@ namespace {
 // Everything that the child needs, made before the fork: other threads may hold any lock then.
 struct Plan {
   const char* program;
+  int pinned;
   std::vector<char*> argv;
   std::vector<ProcessRequest::Descriptor> descriptors;  // by `to`, each once
   std::vector<int> moved;                               // room for one number each
@@ -30,6 +32,7 @@ struct Plan {
 Plan make_plan(const ProcessRequest& request, int null_fd) {
   Plan plan;
   plan.program = request.program.c_str();
+  plan.pinned = request.pinned;
   for (const std::string& argument : request.arguments) {
     plan.argv.push_back(const_cast<char*>(argument.c_str()));
   }
@@ -80,14 +83,28 @@ bool place_descriptors(Plan& plan) {
   return true;
 }
 
+// A kernel before 6.14 would name the process by the descriptor: only when the path is no good.
+void run_program(const Plan& plan, int pinned) {
+  struct stat named {};
+  struct stat meant {};
+  bool same = pinned >= 0 && ::fstat(pinned, &meant) == 0 && ::stat(plan.program, &named) == 0 &&
+              named.st_dev == meant.st_dev && named.st_ino == meant.st_ino;
+  if (pinned >= 0 && !same) {
+    ::syscall(SYS_execveat, pinned, "", plan.argv.data(), environ, AT_EMPTY_PATH);
+    return;
+  }
+  ::execve(plan.program, plan.argv.data(), environ);
+}
+
 // Only what is safe in a signal handler is allowed from here on.
 [[noreturn]] void become_program(Plan& plan, int pipe) noexcept {
   reset_signals();
   ::setsid();
   int out = ::fcntl(pipe, F_DUPFD_CLOEXEC, plan.first_free);
-  bool ready = out >= 0 && place_descriptors(plan);
+  int pinned = plan.pinned >= 0 ? ::fcntl(plan.pinned, F_DUPFD_CLOEXEC, plan.first_free) : -1;
+  bool ready = out >= 0 && (plan.pinned < 0 || pinned >= 0) && place_descriptors(plan);
   if (ready && plan.no_new_privileges) ready = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
-  if (ready) ::execve(plan.program, plan.argv.data(), environ);
+  if (ready) run_program(plan, pinned);
   tell(out >= 0 ? out : pipe, errno);
   ::_exit(127);
 }

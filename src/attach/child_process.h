@@ -21,6 +21,7 @@ struct ProcessRequest {
   };
 
   std::string program;                    // a path; PATH is not searched
+  int pinned = -1;                        // lent: run this file, whatever `program` names
   std::vector<std::string> arguments;     // with argv[0]
   std::vector<Descriptor> descriptors{};  // 0, 1 and 2 are /dev/null unless named; no others
   bool no_new_privileges = false;

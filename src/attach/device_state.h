@@ -28,8 +28,9 @@ constexpr bool is_served(DeviceState state) {
 // What becomes of a device whose server has ended by itself. `read_only`: nothing was written that
 // could be gone.
 constexpr DeviceState state_after_server_end(Survives survives, bool read_only) {
-  bool data_gone = survives == Survives::nothing && !read_only;
-  return data_gone ? DeviceState::lost : DeviceState::failed;
+  // `flushed` would need every write to be written through to be as good as `durable`.
+  bool data_gone = survives != Survives::durable && !read_only;
+  return data_gone ? DeviceState::lost : DeviceState::waiting;
 }
 
 // Whether one may follow the other. Any state may become detaching, and detaching the state before

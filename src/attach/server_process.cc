@@ -56,7 +56,7 @@ ServerProcess::ServerProcess(Loop& loop, KeeperLog& log) : loop_(loop), log_(log
 
 ServerProcess::~ServerProcess() = default;
 
-Result<void> ServerProcess::start(const AttachOptions& options, int kept_memory,
+Result<void> ServerProcess::start(const AttachOptions& options, int program, int kept_memory,
                                   std::function<void()> ended) {
   auto handoff = make_pair(SOCK_SEQPACKET);
   if (!handoff.ok()) return std::move(handoff).error();
@@ -67,6 +67,7 @@ Result<void> ServerProcess::start(const AttachOptions& options, int kept_memory,
 
   ProcessRequest request;
   request.program = options.server;
+  request.pinned = program;
   request.arguments = server_arguments(options, numbers);
   request.descriptors = {{words.value().second.get(), 2},
                          {handoff.value().second.get(), numbers.handoff},

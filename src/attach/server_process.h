@@ -33,8 +33,10 @@ class ServerProcess {
   ServerProcess& operator=(const ServerProcess&) = delete;
   ~ServerProcess();  // stop() has ended, or it was never started.
 
-  // `kept_memory` is lent. `ended` is called once, on the loop, when the process ends by itself.
-  Result<void> start(const AttachOptions& options, int kept_memory, std::function<void()> ended);
+  // `program` (or -1: whatever is at the path) and `kept_memory` are lent. `ended` is called once,
+  // on the loop, when the process ends by itself.
+  Result<void> start(const AttachOptions& options, int program, int kept_memory,
+                     std::function<void()> ended);
 
   HandoffClient& handoff() { return *handoff_; }
   std::optional<std::int64_t> pid() const;  // while it runs

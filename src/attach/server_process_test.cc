@@ -30,7 +30,7 @@ struct ServerProcessTest : testing::Test {
     options.server = (folder / "server").string();
     std::ofstream(options.server) << "#!/bin/sh\n" << script << "\n";
     ::chmod(options.server.c_str(), 0700);
-    ASSERT_TRUE(server.start(options, memory.get(), [this] { ++ended; }).ok());
+    ASSERT_TRUE(server.start(options, -1, memory.get(), [this] { ++ended; }).ok());
   }
   Task<void> ask() {
     HandoffQuery query;
@@ -110,7 +110,7 @@ TEST_F(ServerProcessTest, NamedDescriptorsArriveBesideOurs) {
 
 TEST_F(ServerProcessTest, AMissingProgramIsNamed) {
   options.server = "/nonexistent/nbdkit";
-  Result<void> started = server.start(options, memory.get(), [] {});
+  Result<void> started = server.start(options, -1, memory.get(), [] {});
   ASSERT_FALSE(started.ok());
   EXPECT_EQ(exit_code_of(started.error()), ExitCode::server_failed);
   EXPECT_EQ(started.error().message(),
