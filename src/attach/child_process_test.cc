@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <cstdlib>
+#include <filesystem>
 
 namespace nbdkit {
 namespace {
@@ -54,6 +55,22 @@ TEST(ChildProcessTest, AProgramThatIsMissingIsAnError) {
       ChildProcess::start({.program = "/nonexistent/server", .arguments = {"server"}});
   ASSERT_FALSE(child.ok());
   EXPECT_EQ(child.error().message(), "/nonexistent/server: No such file or directory");
+}
+
+// A file that another one has taken the place of.
+TEST(ChildProcessTest, ThePinnedProgramIsRunWhateverIsAtItsPath) {
+  std::string pattern = (std::filesystem::temp_directory_path() / "program.XXXXXX").string();
+  std::filesystem::path folder = ::mkdtemp(pattern.data());
+  std::filesystem::path path = folder / "program";
+  std::filesystem::copy_file("/bin/true", path);
+  UniqueFd pinned(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  std::filesystem::remove(path);
+  std::filesystem::copy_file("/bin/false", path);
+  ProcessRequest request{.program = path.string(), .arguments = {"program"}};
+  request.pinned = pinned.get();
+  ChildProcess child = std::move(ChildProcess::start(request)).value();
+  EXPECT_EQ(child.wait(Seconds(10)), 0);
+  std::filesystem::remove_all(folder);
 }
 
 TEST(ChildProcessTest, OnlyTheNamedDescriptorsArrive) {
