@@ -403,8 +403,10 @@ Task<std::string> Attachment::detach(DetachOptions options) {
   if (resumed_ == DeviceState::lost) gone = co_await release_lost();
   DetachTools tools = this->tools();
   Result<std::string> done = std::string();
+  ending_ = options.force || !served();
   if (!gone) done = co_await detach_device(tools, this, *index_, options).as_result();
   if (!done.ok()) {
+    ending_ = false;
     // The server may have ended, or another come, meanwhile.
     state_ = resumed_;
     changed_();

@@ -126,6 +126,7 @@ class Attachment final : private DetachPeer {
   std::string reason_;
   unsigned dead_ = 0;  // connections
   bool recovering_ = false;
+  bool ending_ = false;  // detaching a device that no server is waited for
   Orphans orphans_;
   RestartPolicy restart_policy_;
   Nanoseconds served_since_{0};

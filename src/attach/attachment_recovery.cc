@@ -41,7 +41,8 @@ void Attachment::begin_recovery() {
     recovering_ = false;
     gate_.leave();
     // The new one may have ended before anybody watched for it.
-    if (done.ok() && is_served(state_) && !server_->end().empty()) server_ended();
+    DeviceState now = state_ == DeviceState::detaching ? resumed_ : state_;
+    if (done.ok() && is_served(now) && !server_->end().empty()) server_ended();
   });
 }
 
@@ -161,6 +162,8 @@ Task<void> Attachment::hand_over_connections() {
   request.index = *index_;
   request.backend = backend_;
   for (const UniqueFd& end : kernel_ends) request.sockets.push_back(end.get());
+  // A device that is being disconnected must not come to life again.
+  while (ending_ && !closed_) co_await loop_.sleep(kPause, gate_);
   if (closed_) co_await fail(std::errc::operation_canceled);
   co_await control_.reconfigure(request);
 }

@@ -22,6 +22,7 @@ namespace {
 struct Plan {
   const char* program;
   int pinned;
+  const char* folder;
   std::vector<char*> argv;
   std::vector<ProcessRequest::Descriptor> descriptors;  // by `to`, each once
   std::vector<int> moved;                               // room for one number each
@@ -33,6 +34,7 @@ Plan make_plan(const ProcessRequest& request, int null_fd) {
   Plan plan;
   plan.program = request.program.c_str();
   plan.pinned = request.pinned;
+  plan.folder = request.folder.empty() ? "." : request.folder.c_str();
   for (const std::string& argument : request.arguments) {
     plan.argv.push_back(const_cast<char*>(argument.c_str()));
   }
@@ -51,7 +53,8 @@ Plan make_plan(const ProcessRequest& request, int null_fd) {
   return plan;
 }
 
-// Why there will be no program. The end of the pipe without a word is success.
+// Why there will be no program; negative: because of the folder. The end of the pipe without a word
+// is success.
 void tell(int pipe, int error) {
   while (::write(pipe, &error, sizeof(error)) < 0 && errno == EINTR) {
   }
@@ -104,6 +107,10 @@ void run_program(const Plan& plan, int pinned) {
   int pinned = plan.pinned >= 0 ? ::fcntl(plan.pinned, F_DUPFD_CLOEXEC, plan.first_free) : -1;
   bool ready = out >= 0 && (plan.pinned < 0 || pinned >= 0) && place_descriptors(plan);
   if (ready && plan.no_new_privileges) ready = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+  if (ready && ::chdir(plan.folder) < 0) {
+    tell(out, -errno);
+    ::_exit(127);
+  }
   if (ready) run_program(plan, pinned);
   tell(out >= 0 ? out : pipe, errno);
   ::_exit(127);
@@ -163,7 +170,7 @@ Result<ChildProcess> ChildProcess::start(const ProcessRequest& request) {
   } while (length < 0 && errno == EINTR);
   if (length != static_cast<ssize_t>(sizeof(error))) return child;
   child.wait(Seconds(10));
-  return os_error(request.program, error);
+  return error < 0 ? os_error(request.folder, -error) : os_error(request.program, error);
 }
 
 void ChildProcess::signal(int number) const {

@@ -24,6 +24,7 @@ struct ProcessRequest {
   int pinned = -1;                        // lent: run this file, whatever `program` names
   std::vector<std::string> arguments;     // with argv[0]
   std::vector<Descriptor> descriptors{};  // 0, 1 and 2 are /dev/null unless named; no others
+  std::string folder{};                   // to be started in; empty: ours
   bool no_new_privileges = false;
 };
 

@@ -73,6 +73,20 @@ TEST(ChildProcessTest, ThePinnedProgramIsRunWhateverIsAtItsPath) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(ChildProcessTest, ItStartsInItsFolder) {
+  Pipe pipe;
+  ProcessRequest request = shell("pwd");
+  request.folder = "/usr/lib";
+  request.descriptors = {{pipe.out.get(), 1}};
+  ChildProcess child = std::move(ChildProcess::start(request)).value();
+  EXPECT_EQ(pipe.read_all(), "/usr/lib\n");
+  child.wait(Seconds(10));
+  request.folder = "/nonexistent/folder";
+  Result<ChildProcess> failed = ChildProcess::start(request);
+  ASSERT_FALSE(failed.ok());
+  EXPECT_EQ(failed.error().message(), "/nonexistent/folder: No such file or directory");
+}
+
 TEST(ChildProcessTest, OnlyTheNamedDescriptorsArrive) {
   Pipe pipe;
   UniqueFd leak(::open("/dev/zero", O_RDONLY));  // Not close-on-exec: a careless library's.

@@ -27,6 +27,7 @@ struct AttachOptions {
   Seconds dead_timeout{60};  // how long requests wait when no server is there
 
   std::string server;                       // the server's program, a path
+  std::string folder;                       // the server starts in; empty: the keeper's
   std::string user;                         // the server runs as; empty: as it is started
   std::string group;                        // the same
   std::vector<std::string> filters;         // outermost first

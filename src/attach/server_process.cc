@@ -73,6 +73,7 @@ Result<void> ServerProcess::start(const AttachOptions& options, int program, int
                          {handoff.value().second.get(), numbers.handoff},
                          {kept_memory, numbers.kept_memory}};
   for (int number : named) request.descriptors.push_back({number, number});
+  request.folder = options.folder;
   request.no_new_privileges = !options.user.empty();
   Result<ChildProcess> child = ChildProcess::start(request);
   if (!child.ok()) {

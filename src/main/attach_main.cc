@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 
 #include "attach/keeper.h"
 #include "attach/listing.h"
@@ -115,15 +116,26 @@ int show_list(bool json) {
   return 0;
 }
 
+// The keeper leaves the folder that it was started in; the servers to come are to start there.
+Result<void> set_folder(AttachOptions& options) {
+  std::error_code error;
+  options.folder = std::filesystem::current_path(error).string();
+  if (!error) return {};
+  return attach_error(ExitCode::failure, "the current folder: " + error.message());
+}
+
 int run(int argc, char** argv) {
   const NotifySocket manager = NotifySocket::from_environment();
   Result<AttachCommand> parsed = parse_attach_command(argc, argv);
   if (!parsed.ok()) return fail_with(parsed.error());
-  const AttachCommand& command = parsed.value();
+  AttachCommand& command = parsed.value();
   close_strangers(named_descriptors(command.attach));
   switch (command.action) {
-    case AttachCommand::Action::attach:
+    case AttachCommand::Action::attach: {
+      Result<void> set = set_folder(command.attach);
+      if (!set.ok()) return fail_with(set.error());
       return attach(command.attach, manager, argc, argv);
+    }
     case AttachCommand::Action::detach: {
       Result<void> done = detach_by_command(command.index, command.detach);
       return done.ok() ? 0 : fail_with(done.error());
