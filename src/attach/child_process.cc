@@ -23,6 +23,8 @@ struct Plan {
   const char* program;
   int pinned;
   const char* folder;
+  std::optional<unsigned> file_mask;
+  std::vector<char*> environment;
   std::vector<char*> argv;
   std::vector<ProcessRequest::Descriptor> descriptors;  // by `to`, each once
   std::vector<int> moved;                               // room for one number each
@@ -35,6 +37,16 @@ Plan make_plan(const ProcessRequest& request, int null_fd) {
   plan.program = request.program.c_str();
   plan.pinned = request.pinned;
   plan.folder = request.folder.empty() ? "." : request.folder.c_str();
+  plan.file_mask = request.file_mask;
+  for (char** variable = environ; request.environment == nullptr && *variable != nullptr;) {
+    plan.environment.push_back(*variable++);
+  }
+  if (request.environment != nullptr) {
+    for (const std::string& variable : *request.environment) {
+      plan.environment.push_back(const_cast<char*>(variable.c_str()));
+    }
+  }
+  plan.environment.push_back(nullptr);
   for (const std::string& argument : request.arguments) {
     plan.argv.push_back(const_cast<char*>(argument.c_str()));
   }
@@ -93,10 +105,10 @@ void run_program(const Plan& plan, int pinned) {
   bool same = pinned >= 0 && ::fstat(pinned, &meant) == 0 && ::stat(plan.program, &named) == 0 &&
               named.st_dev == meant.st_dev && named.st_ino == meant.st_ino;
   if (pinned >= 0 && !same) {
-    ::syscall(SYS_execveat, pinned, "", plan.argv.data(), environ, AT_EMPTY_PATH);
+    ::syscall(SYS_execveat, pinned, "", plan.argv.data(), plan.environment.data(), AT_EMPTY_PATH);
     return;
   }
-  ::execve(plan.program, plan.argv.data(), environ);
+  ::execve(plan.program, plan.argv.data(), plan.environment.data());
 }
 
 // Only what is safe in a signal handler is allowed from here on.
@@ -107,6 +119,7 @@ void run_program(const Plan& plan, int pinned) {
   int pinned = plan.pinned >= 0 ? ::fcntl(plan.pinned, F_DUPFD_CLOEXEC, plan.first_free) : -1;
   bool ready = out >= 0 && (plan.pinned < 0 || pinned >= 0) && place_descriptors(plan);
   if (ready && plan.no_new_privileges) ready = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+  if (plan.file_mask) ::umask(static_cast<mode_t>(*plan.file_mask));
   if (ready && ::chdir(plan.folder) < 0) {
     tell(out, -errno);
     ::_exit(127);
@@ -121,6 +134,7 @@ void run_program(const Plan& plan, int pinned) {
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept
     : pid_(std::exchange(other.pid_, -1)),
       pidfd_(std::move(other.pidfd_)),
+      ours_(other.ours_),
       status_(other.status_) {}
 
 ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
@@ -128,6 +142,7 @@ ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
   abandon();
   pid_ = std::exchange(other.pid_, -1);
   pidfd_ = std::move(other.pidfd_);
+  ours_ = other.ours_;
   status_ = other.status_;
   return *this;
 }
@@ -137,6 +152,10 @@ ChildProcess::~ChildProcess() { abandon(); }
 void ChildProcess::abandon() {
   if (pid_ < 0 || ended()) return;
   signal(SIGKILL);
+}
+
+ChildProcess ChildProcess::adopt(pid_t pid, UniqueFd pidfd) {
+  return ChildProcess(pid, std::move(pidfd), false);
 }
 
 Result<ChildProcess> ChildProcess::start(const ProcessRequest& request) {
@@ -155,7 +174,7 @@ Result<ChildProcess> ChildProcess::start(const ProcessRequest& request) {
   // Nobody else reaps our children, so the number still means this one.
   UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   int why = errno;
-  ChildProcess child(pid, std::move(pidfd));
+  ChildProcess child(pid, std::move(pidfd), true);
   if (!child.pidfd_) {
     ::kill(pid, SIGKILL);
     ::waitpid(pid, nullptr, 0);
@@ -179,7 +198,12 @@ void ChildProcess::signal(int number) const {
 
 std::optional<int> ChildProcess::ended() {
   int status = 0;
-  if (!status_ && ::waitpid(pid_, &status, WNOHANG) == pid_) status_ = status;
+  if (!ours_) {
+    pollfd poll{pidfd_.get(), POLLIN, 0};
+    if (::poll(&poll, 1, 0) == 1) status_ = kUnknownEnd;
+  } else if (!status_ && ::waitpid(pid_, &status, WNOHANG) == pid_) {
+    status_ = status;
+  }
   return status_;
 }
 
@@ -190,6 +214,7 @@ std::optional<int> ChildProcess::wait(Milliseconds limit) {
 }
 
 std::string describe_exit(int wait_status) {
+  if (wait_status == ChildProcess::kUnknownEnd) return "has ended";
   if (WIFSIGNALED(wait_status)) {
     int number = WTERMSIG(wait_status);
     const char* name = ::sigdescr_np(number);

@@ -27,12 +27,20 @@ struct AttachOptions {
   Seconds dead_timeout{60};  // how long requests wait when no server is there
 
   std::string server;                       // the server's program, a path
-  std::string folder;                       // the server starts in; empty: the keeper's
   std::string user;                         // the server runs as; empty: as it is started
   std::string group;                        // the same
   std::vector<std::string> filters;         // outermost first
   std::vector<std::string> server_options;  // verbatim
   std::vector<std::string> plugin;          // PLUGIN and all that follows, verbatim; not empty
+
+  // What every server finds when it starts: as the command that has attached the device found it.
+  std::string folder;                    // empty: the keeper's
+  std::vector<std::string> environment;  // NAME=value
+  std::optional<unsigned> file_mask;     // umask
+
+  // Adopt the device if it is attached already. `plugin` may be empty then, and the rest counts
+  // only for a device that is not.
+  bool reattach = false;
 };
 
 struct DetachOptions {

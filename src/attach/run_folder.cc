@@ -14,10 +14,6 @@
 namespace nbdkit {
 namespace {
 
-std::string file_name(std::uint32_t index, std::string_view kind) {
-  return fmt::format("nbd{}.{}", index, kind);
-}
-
 Error unsafe(const std::string& path, std::string_view why) {
   return attach_error(ExitCode::not_permitted,
                       fmt::format("{}: {}; remove it or set it right", path, why));
@@ -107,46 +103,83 @@ void RunFolder::remove_lock(std::uint32_t index) const {
   ::unlinkat(folder_.get(), file_name(index, "lock").c_str(), 0);
 }
 
-Result<void> RunFolder::write_state(std::uint32_t index, std::string_view text) const {
-  std::string name = file_name(index, "json");
-  std::string temporary = name + ".new";
-  std::string path = path_ + "/" + temporary;
+std::string RunFolder::file_name(std::uint32_t index, std::string_view kind) {
+  return fmt::format("nbd{}.{}", index, kind);
+}
+
+Result<UniqueFd> RunFolder::create_file(const std::string& name) const {
+  std::string path = path_ + "/" + name;
   // Whoever holds the device's lock is the only writer: what is there is a dead one's.
-  ::unlinkat(folder_.get(), temporary.c_str(), 0);
-  UniqueFd file(::openat(folder_.get(), temporary.c_str(),
-                         O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  ::unlinkat(folder_.get(), name.c_str(), 0);
+  UniqueFd file(::openat(folder_.get(), name.c_str(),
+                         O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file) return os_error(path);
-  Result<void> written = write_all(file.get(), text, path);
-  if (written.ok() &&
-      ::renameat(folder_.get(), temporary.c_str(), folder_.get(), name.c_str()) < 0) {
-    written = os_error(path);
-  }
-  if (!written.ok()) ::unlinkat(folder_.get(), temporary.c_str(), 0);
+  return file;
+}
+
+Result<UniqueFd> RunFolder::open_file(const std::string& name) const {
+  std::string path = path_ + "/" + name;
+  UniqueFd file(
+      ::openat(folder_.get(), name.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!file) return os_error(path);
+  NBDKIT_TRY(check_ours(file.get(), path, S_IFREG));
+  return file;
+}
+
+Result<void> RunFolder::rename_file(const std::string& from, const std::string& to) const {
+  if (::renameat(folder_.get(), from.c_str(), folder_.get(), to.c_str()) == 0) return {};
+  return os_error(path_ + "/" + from);
+}
+
+void RunFolder::remove_file(const std::string& name) const {
+  ::unlinkat(folder_.get(), name.c_str(), 0);
+}
+
+Result<void> RunFolder::write_file(const std::string& name, std::string_view text) const {
+  std::string temporary = name + ".new";
+  Result<UniqueFd> file = create_file(temporary);
+  if (!file.ok()) return std::move(file).error();
+  Result<void> written = write_all(file.value().get(), text, path_ + "/" + temporary);
+  if (written.ok()) written = rename_file(temporary, name);
+  if (!written.ok()) remove_file(temporary);
   return written;
 }
 
-Result<std::string> RunFolder::read_state(std::uint32_t index) const {
-  std::string name = file_name(index, "json");
+Result<std::string> RunFolder::read_file(const std::string& name, std::size_t max) const {
   std::string path = path_ + "/" + name;
-  UniqueFd file(
-      ::openat(folder_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (!file) return os_error(path);
-  NBDKIT_TRY(check_ours(file.get(), path, S_IFREG));
+  Result<UniqueFd> file = open_file(name);
+  if (!file.ok()) return std::move(file).error();
   std::string text;
   std::array<char, 4096> buffer;
   for (;;) {
-    ssize_t length = ::read(file.get(), buffer.data(), buffer.size());
+    ssize_t length = ::read(file.value().get(), buffer.data(), buffer.size());
     if (length < 0 && errno == EINTR) continue;
     if (length < 0) return os_error(path);
     if (length == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(length));
-    if (text.size() > kFileMax) return Error(std::errc::file_too_large, path + ": too large");
+    if (text.size() > max) return Error(std::errc::file_too_large, path + ": too large");
   }
 }
 
+Result<void> RunFolder::write_state(std::uint32_t index, std::string_view text) const {
+  return write_file(file_name(index, "json"), text);
+}
+
+Result<std::string> RunFolder::read_state(std::uint32_t index) const {
+  return read_file(file_name(index, "json"), kFileMax);
+}
+
+Result<void> RunFolder::write_start(std::uint32_t index, std::string_view text) const {
+  return write_file(file_name(index, "start"), text);
+}
+
+Result<std::string> RunFolder::read_start(std::uint32_t index) const {
+  return read_file(file_name(index, "start"), kStartMax);
+}
+
 void RunFolder::remove_state(std::uint32_t index) const {
-  for (std::string_view kind : {"json", "sock", "json.new"}) {
-    ::unlinkat(folder_.get(), file_name(index, kind).c_str(), 0);
+  for (std::string_view kind : {"json", "sock", "start", "server", "json.new", "start.new"}) {
+    remove_file(file_name(index, kind));
   }
 }
 

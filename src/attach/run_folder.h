@@ -5,6 +5,8 @@
 //   nbdN.lock   flock: the device has a keeper for as long as somebody holds it
 //   nbdN.json   what the keeper would say, for when it is gone
 //   nbdN.sock   the keeper's control socket
+//   nbdN.start  what servers are started from, for when keeper and server are gone
+//   nbdN.server flock: a server of the device, or a program that it has started, runs
 #pragma once
 
 #include <cstdint>
@@ -23,6 +25,8 @@ class RunFolder {
  public:
   static constexpr std::string_view kPath = "/run/nbdkit";
   static constexpr std::size_t kFileMax = 64 * 1024;
+  static constexpr std::size_t kStartMax = 16 * 1024 * 1024;  // arguments and environment
+  static constexpr std::string_view kServer = "server";
 
   // Makes it when it is missing. Errors: not_permitted when it is not ours alone.
   static Result<RunFolder> open(std::string path = std::string(kPath));
@@ -37,16 +41,28 @@ class RunFolder {
   // Whole or not at all, mode 0600.
   Result<void> write_state(std::uint32_t index, std::string_view text) const;
   Result<std::string> read_state(std::uint32_t index) const;
-  // State file and control socket. What is missing already is fine.
+  Result<void> write_start(std::uint32_t index, std::string_view text) const;
+  Result<std::string> read_start(std::uint32_t index) const;
+  // All of the device but the lock. What is missing already is fine.
   void remove_state(std::uint32_t index) const;
 
   std::string socket_path(std::uint32_t index) const;
+
+  // "nbd0.lock"
+  static std::string file_name(std::uint32_t index, std::string_view kind);
+  // In place of one that is there. Mode 0600.
+  Result<UniqueFd> create_file(const std::string& name) const;
+  Result<UniqueFd> open_file(const std::string& name) const;
+  Result<void> rename_file(const std::string& from, const std::string& to) const;
+  void remove_file(const std::string& name) const;
 
  private:
   RunFolder(std::string path, UniqueFd folder)
       : path_(std::move(path)), folder_(std::move(folder)) {}
 
   Result<UniqueFd> open_lock(const std::string& name) const;
+  Result<void> write_file(const std::string& name, std::string_view text) const;
+  Result<std::string> read_file(const std::string& name, std::size_t max) const;
 
   std::string path_;
   UniqueFd folder_;
