@@ -50,21 +50,27 @@ std::uint64_t block_size_of(const HandoffExport& info) {
 
 }  // namespace
 
-Attachment::Attachment(Loop& loop, KeeperLog& log, const AttachOptions& options,
+Attachment::Attachment(Loop& loop, KeeperLog& log, AttachOptions options, StoredFiles stored,
                        std::function<void()> changed)
     : loop_(loop),
       log_(log),
-      options_(options),
+      options_(std::move(options)),
+      stored_(std::move(stored)),
       changed_(std::move(changed)),
       gate_(loop),
       control_(loop, log, sysfs_),
       node_(loop, "nbd-node"),
       server_(std::make_unique<ServerProcess>(loop, log)),
-      index_(options.index) {}
+      index_(options_.index) {}
 
 Attachment::~Attachment() = default;
 
 Task<void> Attachment::make() {
+  if (is_to_adopt()) {
+    co_await adopt();
+    co_return;
+  }
+  stored_.clear();  // Of a device that has gone.
   Result<void> made = co_await take_steps().as_result();
   if (made.ok() && !interrupted_ && server_->end().empty()) {
     made_ = true;
@@ -80,11 +86,8 @@ Task<void> Attachment::make() {
 }
 
 Task<void> Attachment::take_steps() {
-  Result<void> permitted = check_may_attach();
-  if (!permitted.ok()) co_await fail(std::move(permitted).error());
   Modprobe modprobe;
-  control_open_ = true;
-  co_await control_.open(&modprobe);
+  co_await open_control(&modprobe);
   Result<RunFolder> folder = RunFolder::open();
   if (!folder.ok()) co_await fail(std::move(folder).error());
   folder_.emplace(std::move(folder).value());
@@ -99,10 +102,20 @@ Task<void> Attachment::take_steps() {
   co_await make_usable();
 }
 
+Task<void> Attachment::open_control(const Modprobe* modprobe) {
+  Result<void> permitted = check_may_attach();
+  if (!permitted.ok()) co_await fail(std::move(permitted).error());
+  control_open_ = true;
+  co_await control_.open(modprobe);
+}
+
 Result<void> Attachment::take_free_device() {
   NBDKIT_TRY(take_lock());
   Result<NbdDevice> device = sysfs_.device(*index_);
   if (!device.ok() || !device.value().attached()) return {};
+  // What its keeper has left behind is for the next one.
+  folder_->remove_lock(*index_);
+  lock_.reset();
   std::string backend = device.value().backend;
   return attach_error(ExitCode::busy,
                       fmt::format("{} is in use by process {}{}; detach it first or take another "
@@ -125,13 +138,23 @@ Task<void> Attachment::start_server() {
   program_.reset(::open(options_.server.c_str(), O_PATH | O_CLOEXEC));
   Result<void> adopting = orphans_.adopt();
   if (!adopting.ok()) co_await fail(std::move(adopting).error());
+  Result<UniqueFd> saved = seal(save_options(options_));
+  if (!saved.ok()) co_await fail(std::move(saved).error());
+  start_ = std::move(saved).value();
+  Result<ServerLock> lock = ServerLock::create(*folder_);
+  if (!lock.ok()) co_await fail(std::move(lock).error());
+  server_lock_.emplace(std::move(lock).value());
   HandoffExport info = co_await start_and_ask();
   export_ = std::move(info);
 }
 
 Task<HandoffExport> Attachment::start_and_ask() {
-  Result<void> started =
-      server_->start(options_, program_.get(), kept_memory_.get(), [this] { server_ended(); });
+  Result<UniqueFd> lock = server_lock_->take();
+  if (!lock.ok()) co_await fail(std::move(lock).error());
+  ServerResources resources{program_.get(), kept_memory_.get(), lock.value().get(), start_.get()};
+  for (const auto& [number, fd] : named_) resources.named[number] = fd.get();
+  Result<void> started = server_->start(options_, resources, [this] { server_ended(); });
+  lock.value().reset();
   if (!started.ok()) co_await fail(std::move(started).error());
   HandoffQuery query;
   query.export_name = options_.export_name;
@@ -210,10 +233,14 @@ ConnectRequest Attachment::connect_request(const std::vector<UniqueFd>& kernel_e
   return request;
 }
 
+Result<void> Attachment::listen_to_events() {
+  events_ = std::make_unique<FdWatch>(loop_, control_.events_fd(), [this] { take_events(); });
+  return events_->start(EPOLLIN);
+}
+
 Task<void> Attachment::connect() {
   backend_ = new_identifier();
-  events_ = std::make_unique<FdWatch>(loop_, control_.events_fd(), [this] { take_events(); });
-  Result<void> listening = events_->start(EPOLLIN);
+  Result<void> listening = listen_to_events();
   if (!listening.ok()) co_await fail(std::move(listening).error());
   if (index_) {
     co_await connect_once();
@@ -274,6 +301,8 @@ Task<std::uint32_t> Attachment::connect_once() {
 }
 
 Task<void> Attachment::make_usable() {
+  Result<void> left = leave_files();
+  if (!left.ok()) co_await fail(std::move(left).error());
   co_await set_recheck();
   if (stopped()) co_await fail(std::errc::operation_canceled);
   co_await scan();
@@ -326,8 +355,8 @@ bool Attachment::stopped() const { return interrupted_ || !server_->end().empty(
 void Attachment::interrupt() {
   if (made_ || interrupted_) return;
   interrupted_ = true;
-  if (server_->pid()) server_->handoff().close();
-  cut_off();
+  server_->hang_up();
+  if (!spared_) cut_off();
 }
 
 // Whatever waits for the device gets an error instead of waiting for a server to come.
@@ -341,6 +370,7 @@ void Attachment::cut_off() {
 }
 
 void Attachment::server_ended() {
+  if (!made_ && spared_) return;  // adopt() looks.
   if (!made_) return cut_off();
   // Whoever brings a server back sees by itself that this one has ended.
   if (closed_ || recovering_ || !attached_) return;
@@ -380,7 +410,7 @@ void Attachment::set_state(DeviceState state, std::string reason) {
   if (!may_follow(state_, state)) return;
   state_ = state;
   reason_ = std::move(reason);
-  changed_();
+  if (!spared_) changed_();
 }
 
 void Attachment::shut_down_connections() {
@@ -420,7 +450,7 @@ Task<std::string> Attachment::detach(DetachOptions options) {
 Task<void> Attachment::close() {
   if (std::exchange(closed_, true)) co_return;
   if (lost_node_) co_await release_lost();
-  if (attached_) {
+  if (attached_ && !spared_) {
     shut_down_connections();
     Result<void> done = co_await control_.disconnect(*index_).as_result();
     if (!done.ok()) log_.error("", "{}", done.error().message());
@@ -429,11 +459,14 @@ Task<void> Attachment::close() {
     if (!gone) log_.error("", "/dev/nbd{} is still held open by somebody", *index_);
     attached_ = false;
   }
-  co_await server_->stop(interrupted_);
+  // One that is only about to be given the device is of no use to the next keeper.
+  if (spared_ && !recovering_) server_->let_go();
+  co_await server_->stop(interrupted_ || recovering_);
   events_.reset();
   co_await gate_.drained();
+  if (server_lock_) server_lock_->discard(*folder_);
   if (folder_ && lock_) {
-    folder_->remove_state(*index_);
+    if (!spared_) folder_->remove_state(*index_);
     folder_->remove_lock(*index_);
     lock_.reset();
   }
@@ -444,29 +477,6 @@ Task<void> Attachment::close() {
     control_closed = closed;
   }
   if (!node_closed || !control_closed) log_.error("", "a call into the kernel has not come back");
-}
-
-AttachmentStatus Attachment::status() const {
-  AttachmentStatus status;
-  Result<NbdDevice> device = sysfs_.device(*index_);
-  if (device.ok()) status.device = std::move(device).value();
-  status.device.index = *index_;
-  status.state = state_;
-  status.reason = reason_;
-  status.pid = ::getpid();
-  status.server_pid = server_->pid();
-  status.connections = options_.connections;
-  status.connections_dead = dead_;
-  status.restarts = restarts_;
-  status.last_error = last_error_;
-  status.plugin = plugin_name(options_);
-  status.filters = filter_names(options_);
-  status.export_name = options_.export_name;
-  status.survives = survives_name(export_.survives);
-  status.identity = export_.identity;
-  status.request_timeout_s = static_cast<std::uint64_t>(options_.request_timeout.count());
-  status.dead_timeout_s = static_cast<std::uint64_t>(options_.dead_timeout.count());
-  return status;
 }
 
 }  // namespace nbdkit

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,10 +16,13 @@
 #include "attach/attachment_status.h"
 #include "attach/detach.h"
 #include "attach/keeper_log.h"
+#include "attach/living_server.h"
 #include "attach/options.h"
 #include "attach/orphans.h"
 #include "attach/restart_policy.h"
 #include "attach/run_folder.h"
+#include "attach/saved_options.h"
+#include "attach/server_lock.h"
 #include "attach/server_process.h"
 #include "handoff/handoff_client.h"
 #include "netlink/nbd_control.h"
@@ -28,15 +32,19 @@ namespace nbdkit {
 // One loop's; its thread only, and this never touches the device on it.
 class Attachment final : private DetachPeer {
  public:
+  // What a service manager has kept for us: saved_options.h, and kept memory.
+  using StoredFiles = std::vector<UniqueFd>;
+
   // What is passed outlives this. `changed` is called whenever status() says something else.
-  Attachment(Loop& loop, KeeperLog& log, const AttachOptions& options,
+  Attachment(Loop& loop, KeeperLog& log, AttachOptions options, StoredFiles stored,
              std::function<void()> changed);
   Attachment(const Attachment&) = delete;
   Attachment& operator=(const Attachment&) = delete;
   ~Attachment();  // close() has ended.
 
   // Ends when the device can be used: size set, node there, partitions read, every connection
-  // served. After an Error only close() is left to be called.
+  // served. After an Error only close() is left to be called. With AttachOptions::reattach a device
+  // that is attached is adopted (attachment_adoption.cc); an Error has changed nothing of it then.
   Task<void> make();
   // make() ends soon, with operation_canceled.
   void interrupt();
@@ -47,14 +55,21 @@ class Attachment final : private DetachPeer {
 
   // Ends whatever is there: the device, the server, the lock. May be called again.
   Task<void> close();
+  // Instead of close(): the device and its server go on, for another keeper.
+  Task<void> let_go();
 
   // After make() has succeeded.
   std::uint32_t index() const { return *index_; }
   const RunFolder& folder() const { return *folder_; }
   AttachmentStatus status() const;
+  // What another keeper needs to go on, beside the status.
+  Json handover() const;
+  // What is worth keeping by somebody who outlives both us and the server: see StoredFiles.
+  std::vector<int> files_to_store() const;
 
  private:
   Task<void> take_steps();
+  Task<void> open_control(const Modprobe* modprobe);
   Result<void> take_free_device();
   Result<void> take_lock();
   Task<void> start_server();
@@ -63,6 +78,7 @@ class Attachment final : private DetachPeer {
   Task<void> give_connections(std::vector<UniqueFd>& kernel_ends);
   bool will_be_new() const;
   ConnectRequest connect_request(const std::vector<UniqueFd>& kernel_ends) const;
+  Result<void> listen_to_events();
   Task<void> connect();
   Task<void> connect_any();
   Task<void> give_up_strangers();
@@ -70,7 +86,9 @@ class Attachment final : private DetachPeer {
   Task<void> make_usable();
   Task<void> set_recheck();
   Task<void> scan();
+  Result<void> leave_files();
   bool stopped() const;
+  bool over() const { return closed_ || interrupted_; }
 
   void cut_off();
   void server_ended();
@@ -80,6 +98,7 @@ class Attachment final : private DetachPeer {
   void begin_recovery();
   Task<void> recover();
   Task<void> end_server();
+  Result<std::vector<pid_t>> end_processes() const;
   Task<void> bring_back();
   Task<void> replace_connections();
   Task<void> hand_over_connections();
@@ -92,6 +111,19 @@ class Attachment final : private DetachPeer {
   Task<void> hold_lost();
   Task<bool> release_lost();
 
+  // Of a device that another keeper has attached: attachment_adoption.cc.
+  bool is_to_adopt() const;
+  Task<void> adopt();
+  Task<void> take_over();
+  Result<Json> read_handover() const;
+  Result<void> understand(const Json& state);
+  Result<void> read_options(const Json& handover, const LivingServer* server);
+  Result<void> adopt_server(const Json& handover, LivingServer server);
+  void adopt_descriptors(const Json& handover, const LivingServer& server);
+  UniqueFd find_stored(const HeldFile& file);
+  Result<void> check_can_start(const Json& handover) const;
+  Task<void> start_successor(const Json& handover);
+
   void set_state(DeviceState state, std::string reason);
   bool served() const override { return is_served(resumed_) && server_->pid().has_value(); }
   void shut_down_connections() override;
@@ -99,7 +131,8 @@ class Attachment final : private DetachPeer {
 
   Loop& loop_;
   KeeperLog& log_;
-  const AttachOptions& options_;
+  AttachOptions options_;
+  StoredFiles stored_;
   std::function<void()> changed_;
   Gate gate_;
   Sysfs sysfs_;
@@ -113,12 +146,17 @@ class Attachment final : private DetachPeer {
   UniqueFd lock_;
   UniqueFd program_;      // the server's
   UniqueFd kept_memory_;  // of plugins whose data outlives the server
+  UniqueFd start_;        // saved_options.h
+  std::optional<ServerLock> server_lock_;
+  std::string missing_;            // parameters that a successor would need, in an adopted device
+  std::map<int, UniqueFd> named_;  // descriptors of the plugin's parameters, in an adopted device
   HandoffExport export_;
   std::vector<UniqueFd> server_ends_;     // ours, of the connections
   std::vector<std::uint32_t> strangers_;  // devices that the kernel chose and others have locked
   std::string backend_;
   bool attached_ = false;
   bool closed_ = false;
+  bool spared_ = false;  // whatever ends, the device and its server do not
   bool made_ = false;
   bool interrupted_ = false;
   DeviceState state_ = DeviceState::connected;

@@ -92,16 +92,23 @@ Task<void> Attachment::end_server() {
   shut_down_connections();
   co_await server_->stop(true);
   for (;;) {
-    if (closed_) co_await fail(std::errc::operation_canceled);
-    std::vector<pid_t> left = co_await loop_.blocking(
-        [this]() -> Result<std::vector<pid_t>> { return orphans_.end(kOrphansMax); });
-    if (closed_) co_await fail(std::errc::operation_canceled);
-    if (left.empty()) co_return;
-    std::string reason =
-        fmt::format("waiting for the old server's processes to end: {}", list_of(left));
+    if (over()) co_await fail(std::errc::operation_canceled);
+    Result<std::vector<pid_t>> left =
+        co_await loop_.blocking([this] { return end_processes(); }).as_result();
+    if (over()) co_await fail(std::errc::operation_canceled);
+    if (left.ok() && left.value().empty()) co_return;
+    std::string reason = fmt::format("waiting for the old server's processes to end: {}",
+                                     left.ok() ? list_of(left.value()) : "they are not seen");
     if (reason != reason_) log_.error("", "/dev/nbd{}: {}", *index_, reason);
     set_state(DeviceState::waiting, std::move(reason));
   }
+}
+
+// Blocks. Those that are not ours are of a server that another keeper has started.
+Result<std::vector<pid_t>> Attachment::end_processes() const {
+  std::vector<pid_t> left = orphans_.end(kOrphansMax);
+  if (!left.empty()) return left;
+  return server_lock_->end_holders(kOrphansMax);
 }
 
 Task<void> Attachment::bring_back() {
@@ -164,7 +171,7 @@ Task<void> Attachment::hand_over_connections() {
   for (const UniqueFd& end : kernel_ends) request.sockets.push_back(end.get());
   // A device that is being disconnected must not come to life again.
   while (ending_ && !closed_) co_await loop_.sleep(kPause, gate_);
-  if (closed_) co_await fail(std::errc::operation_canceled);
+  if (over()) co_await fail(std::errc::operation_canceled);
   co_await control_.reconfigure(request);
 }
 

@@ -12,14 +12,15 @@
 
 namespace nbdkit {
 
-Keeper::Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report,
-               const NotifySocket& manager)
-    : log_(log),
+Keeper::Keeper(const AttachOptions& options, Attachment::StoredFiles stored, KeeperLog& log,
+               KeeperReport& report, const NotifySocket& manager)
+    : reattaches_(options.reattach),
+      log_(log),
       report_(report),
       manager_(manager),
       loop_(runtime_.main_loop()),
       watchdog_(loop_, manager),
-      attachment_(loop_, log, options, [this] { write_state(); }),
+      attachment_(loop_, log, options, std::move(stored), [this] { write_state(); }),
       control_(loop_, *this),
       kept_(loop_),
       calls_(loop_) {}
@@ -47,6 +48,7 @@ Task<void> Keeper::live() {
   if (begun.ok()) {
     NBDKIT_CHECK(kept_.enter());
     ready_ = true;
+    store_files();
     report_.ready(fmt::format("/dev/nbd{}", attachment_.index()));
     tell_manager({});
     co_await kept_.drained();
@@ -102,13 +104,42 @@ void Keeper::take_signal() {
   if (::read(signals_.get(), &info, sizeof(info)) != static_cast<ssize_t>(sizeof(info))) return;
   if (!ready_) return attachment_.interrupt();
   if (!calls_.enter()) return;
-  finish(detach({}), [this](Result<std::string> done) {
-    if (!done.ok()) {
-      log_.warning("", "still attached: {}", done.error().message());
-      tell_manager(fmt::format("still attached: {}", done.error().message()));
-    }
+  bool may_leave = reattaches_ && static_cast<bool>(manager_) && info.ssi_signo == SIGTERM;
+  finish(detach({}), [this, may_leave](Result<std::string> done) {
+    if (!done.ok()) refused(done.error(), may_leave);
     calls_.leave();
   });
+}
+
+void Keeper::refused(const Error& error, bool may_leave) {
+  bool in_use = exit_code_of(error) == ExitCode::busy && ready_;
+  if (may_leave && in_use && attachment_.status().state != DeviceState::lost && calls_.enter()) {
+    log_.warning("", "left to its server: {}", error.message());
+    finish(leave(), [this](Result<void> left) {
+      if (!left.ok()) log_.error("", "{}", left.error().message());
+      calls_.leave();
+    });
+    return;
+  }
+  log_.warning("", "still attached: {}", error.message());
+  tell_manager(fmt::format("still attached: {}", error.message()));
+}
+
+Task<void> Keeper::leave() {
+  ready_ = false;
+  co_await attachment_.let_go();
+  kept_.leave();
+}
+
+// Server and keeper may be killed at once; what is only in their memory need not go with them.
+void Keeper::store_files() const {
+  if (!reattaches_ || !manager_.may_store()) return;
+  constexpr std::string_view kName = "FDNAME=nbdkit-attach";
+  Result<void> told = manager_.send(fmt::format("FDSTOREREMOVE=1\n{}", kName));
+  for (int fd : attachment_.files_to_store()) {
+    if (told.ok()) told = manager_.send(fmt::format("FDSTORE=1\nFDPOLL=0\n{}", kName), {&fd, 1});
+  }
+  if (!told.ok()) log_.warning("", "{}", told.error().message());
 }
 
 Task<std::string> Keeper::detach(DetachOptions options) {
@@ -122,7 +153,9 @@ Task<std::string> Keeper::detach(DetachOptions options) {
 
 void Keeper::write_state() {
   Json json = to_json(attachment_.status());
-  json.set("boot_id", boot_id()).set("keeper_start_time", process_start_time(::getpid()));
+  json.set("boot_id", boot_id())
+      .set("keeper_start_time", process_start_time(::getpid()))
+      .set("handover", attachment_.handover());
   Result<void> written = attachment_.folder().write_state(attachment_.index(), json.dump(2) + "\n");
   if (!written.ok()) log_.warning("", "{}", written.error().message());
   if (ready_) tell_manager({});

@@ -37,14 +37,15 @@ class KeeperReport {
 class Keeper final : private ControlHandler {
  public:
   // What is passed outlives this.
-  Keeper(const AttachOptions& options, KeeperLog& log, KeeperReport& report,
-         const NotifySocket& manager);
+  Keeper(const AttachOptions& options, Attachment::StoredFiles stored, KeeperLog& log,
+         KeeperReport& report, const NotifySocket& manager);
   Keeper(const Keeper&) = delete;
   Keeper& operator=(const Keeper&) = delete;
   ~Keeper();
 
-  // Attaches, reports, and keeps the device until it is detached. The signals detach it too, but
-  // never one that is in use.
+  // Attaches or adopts, reports, and keeps the device until it is detached. The signals detach it
+  // too, but never one that is in use: that is kept, or, when a service manager ends a keeper that
+  // was told to adopt (AttachOptions::reattach), left to the next one.
   ExitCode run();
 
  private:
@@ -54,6 +55,9 @@ class Keeper final : private ControlHandler {
   Result<void> watch_signals();
   void watch_user();
   void take_signal();
+  void refused(const Error& error, bool may_leave);
+  Task<void> leave();
+  void store_files() const;
   void write_state();
   void tell_manager(std::string_view notice) const;
 
@@ -61,6 +65,7 @@ class Keeper final : private ControlHandler {
   Task<Json> call(const RpcCall& call) override;
   Task<Json> call_detach(const RpcCall& call);
 
+  const bool reattaches_;
   KeeperLog& log_;
   KeeperReport& report_;
   const NotifySocket& manager_;

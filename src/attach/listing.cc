@@ -53,7 +53,8 @@ AttachmentStatus status_of(const RunFolder* folder, const NbdDevice& device) {
   status.value().pid.reset();
   status.value().server_pid.reset();
   status.value().state = DeviceState::unmanaged;
-  status.value().reason = "its keeper is gone";
+  status.value().reason =
+      fmt::format("its keeper is gone; nbdkit-attach --reattach {} keeps it again", device.node());
   return std::move(status).value();
 }
 

@@ -14,6 +14,11 @@ namespace nbdkit {
 struct ServerDescriptors {
   int handoff = -1;      // control socket
   int kept_memory = -1;  // memory that outlives the server
+  // The server knows nothing of these. It holds them, and so do the programs that it starts.
+  int lock = -1;     // server_lock.h
+  int options = -1;  // saved_options.h
+  int memory = -1;   // kept_memory, whatever becomes of that
+  int program = -1;  // the server's
 };
 
 // With argv[0].

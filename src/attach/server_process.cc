@@ -11,7 +11,6 @@
 #include <array>
 #include <utility>
 
-#include "attach/server_command.h"
 #include "base/check.h"
 #include "netlink/exit_code.h"
 
@@ -35,9 +34,11 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
 // The first numbers from 3 on that the plugin's parameters do not name.
 ServerDescriptors choose_numbers(const std::vector<int>& named) {
   ServerDescriptors numbers;
-  for (int number = 3; numbers.kept_memory < 0; ++number) {
-    if (std::binary_search(named.begin(), named.end(), number)) continue;
-    (numbers.handoff < 0 ? numbers.handoff : numbers.kept_memory) = number;
+  int next = 3;
+  for (int* number : {&numbers.handoff, &numbers.kept_memory, &numbers.lock, &numbers.options,
+                      &numbers.memory, &numbers.program}) {
+    while (std::binary_search(named.begin(), named.end(), next)) ++next;
+    *number = next++;
   }
   return numbers;
 }
@@ -56,23 +57,35 @@ ServerProcess::ServerProcess(Loop& loop, KeeperLog& log) : loop_(loop), log_(log
 
 ServerProcess::~ServerProcess() = default;
 
-Result<void> ServerProcess::start(const AttachOptions& options, int program, int kept_memory,
+Result<void> ServerProcess::start(const AttachOptions& options, const ServerResources& resources,
                                   std::function<void()> ended) {
   auto handoff = make_pair(SOCK_SEQPACKET);
   if (!handoff.ok()) return std::move(handoff).error();
   auto words = make_pipe();
   if (!words.ok()) return std::move(words).error();
   std::vector<int> named = named_descriptors(options);
-  ServerDescriptors numbers = choose_numbers(named);
+  numbers_ = choose_numbers(named);
 
   ProcessRequest request;
   request.program = options.server;
-  request.pinned = program;
-  request.arguments = server_arguments(options, numbers);
+  request.pinned = resources.program;
+  request.arguments = server_arguments(options, numbers_);
   request.descriptors = {{words.value().second.get(), 2},
-                         {handoff.value().second.get(), numbers.handoff},
-                         {kept_memory, numbers.kept_memory}};
-  for (int number : named) request.descriptors.push_back({number, number});
+                         {handoff.value().second.get(), numbers_.handoff},
+                         {resources.kept_memory, numbers_.kept_memory},
+                         {resources.kept_memory, numbers_.memory}};
+  for (auto [fd, number] :
+       {std::pair(resources.lock, numbers_.lock), std::pair(resources.options, numbers_.options),
+        std::pair(resources.program, numbers_.program)}) {
+    if (fd >= 0) request.descriptors.push_back({fd, number});
+  }
+  for (int number : named) {
+    auto found = resources.named.find(number);
+    int from = found != resources.named.end() ? found->second : number;
+    request.descriptors.push_back({from, number});
+  }
+  request.file_mask = options.file_mask;
+  if (!options.environment.empty()) request.environment = &options.environment;
   request.folder = options.folder;
   request.no_new_privileges = !options.user.empty();
   Result<ChildProcess> child = ChildProcess::start(request);
@@ -85,15 +98,42 @@ Result<void> ServerProcess::start(const AttachOptions& options, int program, int
 
   ended_ = std::move(ended);
   words_ = std::move(words.value().first);
-  ::fcntl(words_.get(), F_SETFL, O_NONBLOCK);
-  words_watch_ = std::make_unique<FdWatch>(loop_, words_.get(), [this] { read_lines(); });
-  end_watch_ = std::make_unique<FdWatch>(loop_, child_->fd(), [this] { check_end(); });
-  NBDKIT_TRY(words_watch_->start(EPOLLIN));
-  NBDKIT_TRY(end_watch_->start(EPOLLIN));
+  NBDKIT_TRY(watch());
   handoff_ = std::make_unique<HandoffClient>(loop_, std::move(handoff.value().first));
   return handoff_->start([this](Error error) {
     if (!stopping_) log_.debug("", "the server's control socket: {}", error.message());
   });
+}
+
+Result<void> ServerProcess::adopt(pid_t pid, UniqueFd process, UniqueFd words,
+                                  const ServerDescriptors& numbers, std::function<void()> ended) {
+  numbers_ = numbers;
+  child_.emplace(ChildProcess::adopt(pid, std::move(process)));
+  ended_ = std::move(ended);
+  words_ = std::move(words);
+  return watch();
+}
+
+Result<void> ServerProcess::watch() {
+  end_watch_ = std::make_unique<FdWatch>(loop_, child_->fd(), [this] { check_end(); });
+  NBDKIT_TRY(end_watch_->start(EPOLLIN));
+  if (!words_) return {};
+  ::fcntl(words_.get(), F_SETFL, O_NONBLOCK);
+  words_watch_ = std::make_unique<FdWatch>(loop_, words_.get(), [this] { read_lines(); });
+  return words_watch_->start(EPOLLIN);
+}
+
+void ServerProcess::hang_up() {
+  if (handoff_) handoff_->close();
+}
+
+void ServerProcess::let_go() {
+  stopping_ = true;
+  hang_up();
+  end_watch_.reset();
+  words_watch_.reset();
+  if (child_) child_->let_go();
+  child_.reset();
 }
 
 std::optional<std::int64_t> ServerProcess::pid() const {
@@ -102,11 +142,12 @@ std::optional<std::int64_t> ServerProcess::pid() const {
 }
 
 void ServerProcess::read_lines() {
+  if (!words_) return;
   std::array<char, 4096> buffer;
   for (;;) {
     ssize_t length = ::read(words_.get(), buffer.data(), buffer.size());
     if (length < 0 && errno == EINTR) continue;
-    if (length == 0) words_watch_->stop();
+    if (length == 0 && words_watch_) words_watch_->stop();
     if (length <= 0) return;
     partial_.append(buffer.data(), static_cast<std::size_t>(length));
     for (std::size_t end; (end = partial_.find('\n')) != std::string::npos;) {

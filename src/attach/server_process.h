@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,11 +15,23 @@
 #include "attach/child_process.h"
 #include "attach/keeper_log.h"
 #include "attach/options.h"
+#include "attach/server_command.h"
 #include "handoff/handoff_client.h"
 
 namespace nbdkit {
 
-// One loop's; its thread only. Started once.
+// Lent to a start.
+struct ServerResources {
+  int program = -1;  // -1: whatever is at the path
+  int kept_memory = -1;
+  // What it holds for a keeper to come; -1: nothing.
+  int lock = -1;
+  int options = -1;
+  // Descriptors that the plugin's parameters name, where they are not under the same number here.
+  std::map<int, int> named{};
+};
+
+// One loop's; its thread only. Started, or adopted, once.
 class ServerProcess {
  public:
   // Of what it says, until it is ready.
@@ -33,12 +46,18 @@ class ServerProcess {
   ServerProcess& operator=(const ServerProcess&) = delete;
   ~ServerProcess();  // stop() has ended, or it was never started.
 
-  // `program` (or -1: whatever is at the path) and `kept_memory` are lent. `ended` is called once,
-  // on the loop, when the process ends by itself.
-  Result<void> start(const AttachOptions& options, int program, int kept_memory,
+  // `ended` is called once, on the loop, when the process ends by itself.
+  Result<void> start(const AttachOptions& options, const ServerResources& resources,
+                     std::function<void()> ended);
+  // One that serves already, of another keeper: there is no handoff(). `words` may be empty.
+  Result<void> adopt(pid_t pid, UniqueFd process, UniqueFd words, const ServerDescriptors& numbers,
                      std::function<void()> ended);
 
   HandoffClient& handoff() { return *handoff_; }
+  // Whoever waits for an answer of it gets operation_canceled.
+  void hang_up();
+  // Under which numbers it has what it was given; unknown of an adopted one.
+  const ServerDescriptors& numbers() const { return numbers_; }
   std::optional<std::int64_t> pid() const;  // while it runs
   // How it ended by itself: "was killed by signal 9 (Killed)".
   const std::string& end() const { return end_; }
@@ -53,8 +72,11 @@ class ServerProcess {
 
   // Ends it: what is under way is finished, unless `at_once`. Ends when the process is gone.
   Task<void> stop(bool at_once);
+  // Leaves it to the next keeper.
+  void let_go();
 
  private:
+  Result<void> watch();
   void read_lines();
   void take_line(std::string line);
   void check_end();
@@ -62,6 +84,7 @@ class ServerProcess {
   Loop& loop_;
   KeeperLog& log_;
   std::optional<ChildProcess> child_;
+  ServerDescriptors numbers_;
   std::unique_ptr<HandoffClient> handoff_;
   std::function<void()> ended_;
   std::string end_;

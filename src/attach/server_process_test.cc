@@ -30,7 +30,7 @@ struct ServerProcessTest : testing::Test {
     options.server = (folder / "server").string();
     std::ofstream(options.server) << "#!/bin/sh\n" << script << "\n";
     ::chmod(options.server.c_str(), 0700);
-    ASSERT_TRUE(server.start(options, -1, memory.get(), [this] { ++ended; }).ok());
+    ASSERT_TRUE(server.start(options, {.kept_memory = memory.get()}, [this] { ++ended; }).ok());
   }
   Task<void> ask() {
     HandoffQuery query;
@@ -104,13 +104,13 @@ TEST_F(ServerProcessTest, NamedDescriptorsArriveBesideOurs) {
   std::ifstream open(folder / "open");
   int count = 0;
   while (std::getline(open, line)) ++count;
-  EXPECT_EQ(count, 7);  // three standard ones, ours, the file, and the folder that is listed
+  EXPECT_EQ(count, 8);  // three standard ones, our three, the file, and the folder that is listed
   EXPECT_TRUE(stop(false));
 }
 
 TEST_F(ServerProcessTest, AMissingProgramIsNamed) {
   options.server = "/nonexistent/nbdkit";
-  Result<void> started = server.start(options, -1, memory.get(), [] {});
+  Result<void> started = server.start(options, {.kept_memory = memory.get()}, [] {});
   ASSERT_FALSE(started.ok());
   EXPECT_EQ(exit_code_of(started.error()), ExitCode::server_failed);
   EXPECT_EQ(started.error().message(),

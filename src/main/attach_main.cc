@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,6 +23,8 @@
 
 namespace nbdkit {
 namespace {
+
+constexpr std::uint64_t kStoredMax = 1024;
 
 int to_status(ExitCode code) { return static_cast<int>(code); }
 
@@ -72,13 +76,14 @@ ExitCode wait_for_keeper(UniqueFd report, const NotifySocket& manager, pid_t kee
   return code;
 }
 
-int attach(const AttachOptions& options, const NotifySocket& manager, int argc, char** argv) {
+int attach(const AttachOptions& options, Attachment::StoredFiles stored,
+           const NotifySocket& manager, int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   KeeperLog log(options.verbose);
   if (options.foreground) {
     hide_secrets(argc, argv);
     ForegroundReport report(manager);
-    return to_status(Keeper(options, log, report, manager).run());
+    return to_status(Keeper(options, std::move(stored), log, report, manager).run());
   }
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) < 0) return fail_with(os_error("pipe"));
@@ -94,7 +99,7 @@ int attach(const AttachOptions& options, const NotifySocket& manager, int argc, 
   hide_secrets(argc, argv);
   leave_session();
   BackgroundReport report(log, std::move(out));
-  return to_status(Keeper(options, log, report, manager).run());
+  return to_status(Keeper(options, std::move(stored), log, report, manager).run());
 }
 
 int show_status(std::uint32_t index, bool json) {
@@ -116,8 +121,30 @@ int show_list(bool json) {
   return 0;
 }
 
-// The keeper leaves the folder that it was started in; the servers to come are to start there.
-Result<void> set_folder(AttachOptions& options) {
+// What the service manager has kept of a keeper before this one.
+Attachment::StoredFiles take_stored() {
+  const char* pid = ::getenv("LISTEN_PID");
+  const char* count = ::getenv("LISTEN_FDS");
+  bool ours = pid != nullptr && count != nullptr && fmt::format("{}", ::getpid()) == pid;
+  Result<std::uint64_t> number = parse_unsigned(ours ? count : "0", kStoredMax);
+  for (const char* name : {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"}) ::unsetenv(name);
+  Attachment::StoredFiles stored;
+  for (std::uint64_t i = 0; number.ok() && i < number.value(); ++i) {
+    int fd = 3 + static_cast<int>(i);
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) == 0) stored.emplace_back(fd);
+  }
+  return stored;
+}
+
+// The keeper leaves the folder that it was started in; the servers to come are to start there, and
+// to find everything else as we do.
+Result<void> set_surroundings(AttachOptions& options) {
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    options.environment.emplace_back(*variable);
+  }
+  mode_t mask = ::umask(077);
+  ::umask(mask);
+  options.file_mask = mask;
   std::error_code error;
   options.folder = std::filesystem::current_path(error).string();
   if (!error) return {};
@@ -129,12 +156,16 @@ int run(int argc, char** argv) {
   Result<AttachCommand> parsed = parse_attach_command(argc, argv);
   if (!parsed.ok()) return fail_with(parsed.error());
   AttachCommand& command = parsed.value();
-  close_strangers(named_descriptors(command.attach));
+  Attachment::StoredFiles stored = take_stored();
+  std::vector<int> open = named_descriptors(command.attach);
+  for (const UniqueFd& fd : stored) open.push_back(fd.get());
+  std::sort(open.begin(), open.end());
+  close_strangers(open);
   switch (command.action) {
     case AttachCommand::Action::attach: {
-      Result<void> set = set_folder(command.attach);
+      Result<void> set = set_surroundings(command.attach);
       if (!set.ok()) return fail_with(set.error());
-      return attach(command.attach, manager, argc, argv);
+      return attach(command.attach, std::move(stored), manager, argc, argv);
     }
     case AttachCommand::Action::detach: {
       Result<void> done = detach_by_command(command.index, command.detach);

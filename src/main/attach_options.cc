@@ -19,6 +19,7 @@ namespace {
 constexpr auto kDescription =
     "Makes any nbdkit plugin a block device of this machine.\n\n"
     "  nbdkit-attach /dev/nbdN|- [options] PLUGIN [key=value...]\n"
+    "  nbdkit-attach --reattach /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --detach [--force] /dev/nbdN\n"
     "  nbdkit-attach --status [--json] /dev/nbdN\n"
     "  nbdkit-attach --list [--json]\n\n"
@@ -27,6 +28,7 @@ constexpr auto kDescription =
 
 // As the user wrote it, before anything is understood.
 struct RawOptions {
+  bool reattach = false;
   bool detach = false;
   bool list = false;
   bool status = false;
@@ -46,6 +48,7 @@ Error usage(std::string why) { return attach_error(ExitCode::usage, std::move(wh
 void declare(CLI::App& app, RawOptions& raw) {
   AttachOptions& attach = raw.attach;
   app.add_option("device", raw.device, "/dev/nbdN, or - for a free one");
+  app.add_flag("--reattach", raw.reattach, "keep a device again whose keeper is gone");
   app.add_flag("--detach", raw.detach, "free the device when nothing uses it");
   app.add_flag("--force", raw.force, "with --detach: also when it is in use; data is lost");
   app.add_flag("--list", raw.list, "show every attached device");
@@ -138,13 +141,15 @@ Result<std::string> find_server(const std::string& given) {
 Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
                                AttachCommand& command) {
   if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
-  if (rest.empty()) return usage("which plugin? (nbdkit-attach /dev/nbdN PLUGIN key=value...)");
-  if (rest.front().size() > 1 && rest.front().starts_with('-')) {
+  if (rest.empty() && !raw.reattach)
+    return usage("which plugin? (nbdkit-attach /dev/nbdN PLUGIN key=value...)");
+  if (!rest.empty() && rest.front().size() > 1 && rest.front().starts_with('-')) {
     return usage(
         fmt::format("unknown option {0}; for nbdkit's own: --server-option={0}", rest.front()));
   }
   command.attach = std::move(raw.attach);
   command.attach.plugin = std::move(rest);
+  command.attach.reattach = raw.reattach;
   if (raw.device != "-") command.attach.index = command.index;
   Result<std::string> server = find_server(command.attach.server);
   if (!server.ok()) return std::move(server).error();
@@ -159,8 +164,8 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
     command.text = "nbdkit-attach " NBDKIT_VERSION "\n";
     return command;
   }
-  if (raw.detach + raw.list + raw.status > 1) {
-    return usage("--detach, --list and --status exclude each other");
+  if (raw.detach + raw.list + raw.status + raw.reattach > 1) {
+    return usage("--reattach, --detach, --list and --status exclude each other");
   }
   if (raw.force && !raw.detach) return usage("--force goes with --detach");
   if (raw.json && !raw.list && !raw.status) return usage("--json goes with --list or --status");
@@ -173,6 +178,7 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
   }
   if (raw.device.empty()) return usage("which device? (/dev/nbdN, or - for a free one)");
   bool attaching = !raw.detach && !raw.status;
+  if (raw.reattach && raw.device == "-") return usage("--reattach needs the device's name");
   if (!attaching || raw.device != "-") {
     Result<std::uint32_t> index = parse_device_name(raw.device);
     if (!index.ok()) return usage(std::string(index.error().message()));

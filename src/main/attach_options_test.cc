@@ -92,6 +92,17 @@ TEST(AttachOptionsTest, OtherActions) {
   EXPECT_NE(parse({"--help"}).value().text.find("--dead-timeout"), std::string::npos);
 }
 
+TEST(AttachOptionsTest, ToReattachNoPluginIsNeeded) {
+  AttachCommand command = parse({"--reattach", "/dev/nbd2"}).value();
+  EXPECT_EQ(command.action, Action::attach);
+  EXPECT_TRUE(command.attach.reattach);
+  EXPECT_EQ(command.attach.index, 2u);
+  EXPECT_TRUE(command.attach.plugin.empty());
+  command = parse({"-f", "--reattach", "/dev/nbd2", "--filter=log", "file", "a"}).value();
+  EXPECT_TRUE(command.attach.reattach);
+  EXPECT_EQ(command.attach.plugin, (Words{"file", "a"}));
+}
+
 TEST(AttachOptionsTest, WhatMakesNoSenseIsRefused) {
   const std::vector<std::pair<std::vector<const char*>, const char*>> kCases{
       {{}, "which device"},
@@ -102,6 +113,9 @@ TEST(AttachOptionsTest, WhatMakesNoSenseIsRefused) {
       {{"--detach"}, "which device"},
       {{"--detach", "-"}, "-"},
       {{"--detach", "/dev/nbd0", "memory"}, "too many arguments: memory"},
+      {{"--reattach"}, "which device"},
+      {{"--reattach", "-", "memory"}, "--reattach needs the device's name"},
+      {{"--reattach", "--detach", "/dev/nbd0"}, "exclude"},
       {{"--list", "/dev/nbd0"}, "takes no device"},
       {{"--list", "--status", "/dev/nbd0"}, "exclude"},
       {{"--force", "/dev/nbd0", "memory"}, "--force goes with"},
