@@ -112,8 +112,11 @@ void Keeper::take_signal() {
 }
 
 void Keeper::refused(const Error& error, bool may_leave) {
-  bool in_use = exit_code_of(error) == ExitCode::busy && ready_;
-  if (may_leave && in_use && attachment_.status().state != DeviceState::lost && calls_.enter()) {
+  // Neither what nothing serves any more, nor what another call is detaching, can be left.
+  DeviceState state = attachment_.status().state;
+  bool in_use = exit_code_of(error) == ExitCode::busy && ready_ && state != DeviceState::lost &&
+                state != DeviceState::detaching;
+  if (may_leave && in_use && calls_.enter()) {
     log_.warning("", "left to its server: {}", error.message());
     finish(leave(), [this](Result<void> left) {
       if (!left.ok()) log_.error("", "{}", left.error().message());
