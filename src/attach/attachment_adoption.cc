@@ -222,8 +222,9 @@ Result<void> Attachment::adopt_server(const Json& handover, LivingServer server)
     return another(fmt::format("process {} does not hold its program", server.pid()));
   }
   for (const Json& inode : items_of(handover, "connections")) {
-    UniqueFd end = server.take_socket(inode.as_unsigned().value_or(0));
-    if (end) server_ends_.push_back(std::move(end));
+    Result<UniqueFd> end = server.take_socket(inode.as_unsigned().value_or(0));
+    if (!end.ok()) return std::move(end).error();
+    if (end.value()) server_ends_.push_back(std::move(end).value());
   }
   drop_refused_connections();
   pid_t pid = server.pid();

@@ -110,7 +110,7 @@ UniqueFd LivingServer::take(const HeldFile& file) const {
   return {};
 }
 
-UniqueFd LivingServer::take_socket(std::uint64_t inode) const {
+Result<UniqueFd> LivingServer::take_socket(std::uint64_t inode) const {
   std::string wanted = fmt::format("socket:[{}]", inode);
   std::string path = fmt::format("/proc/{}/fd", pid_);
   std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir(path.c_str()), ::closedir);
@@ -119,9 +119,13 @@ UniqueFd LivingServer::take_socket(std::uint64_t inode) const {
     auto number = parse_unsigned(entry->d_name, std::numeric_limits<int>::max());
     if (!number.ok()) continue;
     UniqueFd fd = take_number(static_cast<int>(number.value()));
+    // It may have been closed a moment ago.
+    if (!fd && errno != EBADF && errno != ESRCH) {
+      return os_error(fmt::format("the sockets of process {}", pid_));
+    }
     if (fd && socket_inode(fd.get()) == inode) return fd;
   }
-  return {};
+  return UniqueFd();
 }
 
 UniqueFd LivingServer::words() const {

@@ -47,7 +47,8 @@ class LivingServer {
   UniqueFd open(const HeldFile& file, int flags) const;
   // The same file description.
   UniqueFd take(const HeldFile& file) const;
-  UniqueFd take_socket(std::uint64_t inode) const;
+  // Empty when it is closed; an Error when the kernel does not let us have it.
+  Result<UniqueFd> take_socket(std::uint64_t inode) const;
   // The end that its stderr is read from; empty when that is no pipe.
   UniqueFd words() const;
 

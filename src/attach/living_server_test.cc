@@ -65,11 +65,11 @@ TEST_F(LivingServerTest, WhatItHoldsIsGivenBack) {
   ASSERT_EQ(::pread(again.get(), data, sizeof data, 0), 4);
   EXPECT_EQ(std::string_view(data, 4), "data");
   EXPECT_TRUE(server.take(held));
-  UniqueFd socket = server.take_socket(inode);
+  UniqueFd socket = std::move(server.take_socket(inode)).value();
   ASSERT_TRUE(socket);
   ASSERT_EQ(::write(socket.get(), "x", 1), 1);
   EXPECT_EQ(::read(ours.get(), data, 1), 1);
-  EXPECT_FALSE(server.take_socket(1)) << "nobody's";
+  EXPECT_FALSE(server.take_socket(1).value()) << "nobody's";
 }
 
 TEST_F(LivingServerTest, AnotherFileInItsPlaceIsNotTaken) {
