@@ -3,6 +3,7 @@
 // opens a BlockDevice for every connection.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -23,6 +24,8 @@ struct Environment {
   // A memfd that outlives the server (nbdkit-attach's keeper holds it): for a plugin whose data
   // would be gone with the process. Its file size is 0 the first time. Invalid when there is none.
   UniqueFd kept_memory;
+  // Asks the program to end in good order, as SIGTERM does. Any thread.
+  std::function<void()> shut_down = [] {};
 };
 
 struct ExportEntry {

@@ -54,7 +54,7 @@ class Program {
         log_(log),
         manager_(manager),
         activation_(std::move(activation)),
-        environment_{log, {}},
+        environment_{log, {}, [this] { ask_to_stop(); }},
         host_(log, hooks()) {}
 
   int run();
@@ -80,6 +80,7 @@ class Program {
   void remove_folder();
 
   PluginHost::Hooks hooks();
+  void ask_to_stop();
 
   const Options& options_;
   const Folders& folders_;
@@ -110,13 +111,15 @@ int Program::fail(const Error& error) {
 
 PluginHost::Hooks Program::hooks() {
   PluginHost::Hooks hooks;
-  hooks.shutdown = [this] {
-    stop_asked_ = true;
-    StopSignals::ask_to_stop();
-  };
+  hooks.shutdown = environment_.shut_down;
   hooks.stdio_is_client = options_.single;
   hooks.name = options_.name;
   return hooks;
+}
+
+void Program::ask_to_stop() {
+  stop_asked_ = true;
+  StopSignals::ask_to_stop();
 }
 
 // Of --run the parent removes it, as long as there is one: its server may be killed.

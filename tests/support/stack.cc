@@ -103,6 +103,7 @@ ScriptedLayer::ScriptedLayer(std::uint64_t size) : bytes(size) {
 Contract ScriptedLayer::contract() const { return {.survives = Survives::durable}; }
 
 Task<DevicePtr> ScriptedLayer::open(Context& context) {
+  if (open_error != std::errc{}) return Result<DevicePtr>(open_error);
   return Result<DevicePtr>(std::make_unique<ScriptedDevice>(context, *this));
 }
 
@@ -125,7 +126,7 @@ class Stack::Recorder final : public Log {
 Stack::Stack()
     : gate_(loop_),
       log_(std::make_unique<Recorder>()),
-      environment_(new Environment{*log_, UniqueFd()}) {}
+      environment_(new Environment{*log_, UniqueFd(), [this] { ++shut_downs_; }}) {}
 
 Stack::~Stack() {
   (void)loop_.run(gate_.drained());

@@ -41,6 +41,7 @@ class ScriptedLayer final : public Layer {
   }
 
   Properties properties;
+  std::errc open_error{};               // what open() fails with
   std::vector<std::byte> bytes;         // the disk
   std::vector<Call> calls;              // in order of arrival, all connections
   std::atomic<std::size_t> arrived{0};  // how many; may be asked from another thread
@@ -94,6 +95,8 @@ class Stack {
   Gate& gate() { return gate_; }  // Of all connections.
   // What the layers said to the operator.
   const std::string& log() const;
+  // How often a layer has asked for the end of the program.
+  int times_shut_down() const { return shut_downs_; }
 
  private:
   class Recorder;
@@ -107,6 +110,7 @@ class Stack {
   Gate gate_;
   std::unique_ptr<Recorder> log_;
   std::unique_ptr<Environment> environment_;
+  int shut_downs_ = 0;
   std::unique_ptr<Layer> layer_;
   std::vector<std::unique_ptr<Context>> contexts_;
   std::vector<std::unique_ptr<Chain>> devices_;
