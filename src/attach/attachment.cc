@@ -464,7 +464,6 @@ Task<void> Attachment::close() {
   co_await server_->stop(interrupted_ || recovering_);
   events_.reset();
   co_await gate_.drained();
-  if (server_lock_) server_lock_->discard(*folder_);
   if (folder_ && lock_) {
     if (!spared_) folder_->remove_state(*index_);
     folder_->remove_lock(*index_);

@@ -117,6 +117,21 @@ Result<UniqueFd> RunFolder::create_file(const std::string& name) const {
   return file;
 }
 
+Result<UniqueFd> RunFolder::create_unnamed() const {
+  UniqueFd file(::openat(folder_.get(), ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600));
+  if (!file) return os_error(path_);
+  return file;
+}
+
+Result<void> RunFolder::name_file(int file, const std::string& name) const {
+  const std::string open_file = fmt::format("/proc/self/fd/{}", file);
+  remove_file(name);
+  if (::linkat(AT_FDCWD, open_file.c_str(), folder_.get(), name.c_str(), AT_SYMLINK_FOLLOW) == 0) {
+    return {};
+  }
+  return os_error(path_ + "/" + name);
+}
+
 Result<UniqueFd> RunFolder::open_file(const std::string& name) const {
   std::string path = path_ + "/" + name;
   UniqueFd file(

@@ -50,13 +50,18 @@ class RunFolder {
 
   // "nbd0.lock"
   static std::string file_name(std::uint32_t index, std::string_view kind);
-  // In place of one that is there. Mode 0600.
-  Result<UniqueFd> create_file(const std::string& name) const;
+  // A file that nobody sees until it has a name, and that is gone with its last descriptor until
+  // then. Mode 0600.
+  Result<UniqueFd> create_unnamed() const;
+  // In place of one that is there.
+  Result<void> name_file(int file, const std::string& name) const;
   Result<UniqueFd> open_file(const std::string& name) const;
-  Result<void> rename_file(const std::string& from, const std::string& to) const;
-  void remove_file(const std::string& name) const;
 
  private:
+  // In place of one that is there. Mode 0600.
+  Result<UniqueFd> create_file(const std::string& name) const;
+  Result<void> rename_file(const std::string& from, const std::string& to) const;
+  void remove_file(const std::string& name) const;
   RunFolder(std::string path, UniqueFd folder)
       : path_(std::move(path)), folder_(std::move(folder)) {}
 

@@ -48,12 +48,9 @@ bool has_open(const std::string& process, const Inode& inode) {
 }  // namespace
 
 Result<ServerLock> ServerLock::create(const RunFolder& folder) {
-  std::string name = fmt::format("server.{}", ::getpid());
-  Result<UniqueFd> file = folder.create_file(name);
+  Result<UniqueFd> file = folder.create_unnamed();
   if (!file.ok()) return std::move(file).error();
-  ServerLock lock(std::move(file).value());
-  lock.name_ = std::move(name);
-  return lock;
+  return ServerLock(std::move(file).value());
 }
 
 Result<void> ServerLock::open(const RunFolder& folder, std::uint32_t index,
@@ -65,12 +62,7 @@ Result<void> ServerLock::open(const RunFolder& folder, std::uint32_t index,
 }
 
 Result<void> ServerLock::name(const RunFolder& folder, std::uint32_t index) {
-  return folder.rename_file(std::exchange(name_, {}),
-                            RunFolder::file_name(index, RunFolder::kServer));
-}
-
-void ServerLock::discard(const RunFolder& folder) {
-  if (!name_.empty()) folder.remove_file(std::exchange(name_, {}));
+  return folder.name_file(file_.get(), RunFolder::file_name(index, RunFolder::kServer));
 }
 
 // A lock belongs to what one open() has made.

@@ -21,16 +21,14 @@ namespace nbdkit {
 // the server starts: it is free when the last of them has ended or closed it.
 class ServerLock {
  public:
-  // Before the device's number is known: name() has to follow.
+  // Without a name, as the device's number is not known yet: nothing of it is left when nobody
+  // has it open any more.
   static Result<ServerLock> create(const RunFolder& folder);
   // Of a server that another keeper has started.
   static Result<void> open(const RunFolder& folder, std::uint32_t index,
                            std::optional<ServerLock>& lock);
 
   Result<void> name(const RunFolder& folder, std::uint32_t index);
-  // The file, if it has got no device's name.
-  void discard(const RunFolder& folder);
-
   // For the next server. Busy while processes of the last one hold it.
   Result<UniqueFd> take() const;
 
@@ -43,8 +41,7 @@ class ServerLock {
 
   std::vector<pid_t> kill_holders() const;
 
-  UniqueFd file_;     // not locked
-  std::string name_;  // until it has the device's
+  UniqueFd file_;  // not locked
 };
 
 }  // namespace nbdkit

@@ -56,15 +56,14 @@ TEST_F(ServerLockTest, ItIsHeldUntilTheLastProcessHasEnded) {
   EXPECT_TRUE(lock.take().ok());
 }
 
-TEST_F(ServerLockTest, WhatIsNotNamedIsDiscarded) {
+TEST_F(ServerLockTest, UntilItIsNamedNothingIsSeenOfIt) {
   ServerLock lock = std::move(ServerLock::create(*folder)).value();
-  EXPECT_FALSE(std::filesystem::is_empty(path));
-  lock.discard(*folder);
   EXPECT_TRUE(std::filesystem::is_empty(path));
-  ServerLock named = std::move(ServerLock::create(*folder)).value();
-  ASSERT_TRUE(named.name(*folder, 3).ok());
-  named.discard(*folder);
+  UniqueFd taken = std::move(lock.take()).value();
+  ASSERT_TRUE(lock.name(*folder, 3).ok());
   EXPECT_TRUE(std::filesystem::exists(path / "nbd3.server"));
+  ServerLock next = std::move(ServerLock::create(*folder)).value();
+  EXPECT_TRUE(next.name(*folder, 3).ok()) << "a dead one's is replaced";
   folder->remove_state(3);
   EXPECT_TRUE(std::filesystem::is_empty(path));
 }
