@@ -129,8 +129,9 @@ void HandoffDoor::accepted(UniqueFd socket) {
   auto own = std::count_if(controls_.begin(), controls_.end(),
                            [&](const auto& control) { return control->user() == *user; });
   if (*user != 0 && own >= static_cast<std::ptrdiff_t>(kControlsMax)) {
-    return refuse(socket.get(), HandoffFault::limit,
-                  fmt::format("user {} has {} control sockets already", *user, own));
+    return refuse(
+        socket.get(), HandoffFault::limit,
+        fmt::format("user {} has {} control sockets already, and may have no more", *user, own));
   }
   Result<void> adopted = adopt(std::move(socket), *user);
   if (!adopted.ok()) log_.error("handoff", "{}", adopted.error().message());

@@ -125,8 +125,9 @@ std::optional<HandoffProblem> HandoffRequests::check_given(const HandoffMessage&
   }
   std::size_t own = server_.count([this](const ConnectionView& v) { return v.owner == user_; });
   if (user_ != 0 && own >= kConnectionsMax) {
-    return HandoffProblem{HandoffFault::limit,
-                          fmt::format("user {} has {} connections already", user_, own)};
+    return HandoffProblem{
+        HandoffFault::limit,
+        fmt::format("user {} has {} connections already, and may have no more", user_, own)};
   }
   return std::nullopt;
 }

@@ -2,12 +2,15 @@
 """What tests of the handoff protocol share: a client written from docs/handoff-protocol.md, a server
 process, and the requests of the transmission phase."""
 
+import atexit
+import contextlib
 import json
 import os
 import select
 import socket
 import struct
 import subprocess
+import time
 
 SERVER = os.path.join(os.environ["BUILD"], "bin", "nbdkit")
 HEADER = struct.Struct(">4sHHIIQ")
@@ -68,7 +71,9 @@ class Control:
 
 
 def start_server(*arguments, pass_fds=(), **options):
-    return subprocess.Popen([SERVER, "-f", *arguments], pass_fds=pass_fds, **options)
+    process = subprocess.Popen([SERVER, "-f", *arguments], pass_fds=pass_fds, **options)
+    atexit.register(process.kill)  # A test that fails leaves none behind.
+    return process
 
 
 def start_ready_server(name, *arguments, **options):
@@ -84,6 +89,45 @@ def start_ready_server(name, *arguments, **options):
     os.close(end)
     os.unlink(ready)
     return process
+
+
+class Server:
+    """Listens for control sockets at `path`; ready when the object is there."""
+
+    def __init__(self, folder, name, *arguments, **options):
+        self.path = os.path.join(folder, name)
+        self.process = start_ready_server(self.path, "--handoff", self.path, *arguments, **options)
+
+    def control(self):
+        return Control.connect(self.path)
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(PATIENCE) == 0
+        assert not os.path.exists(self.path), "the control socket is still there"
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+
+@contextlib.contextmanager
+def acting_as(uid):
+    """Whoever connects meanwhile is that user for the server. Only root can be somebody else."""
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.01)
 
 
 def receive(client, length):
