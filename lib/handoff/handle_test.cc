@@ -231,7 +231,6 @@ TEST_F(HandleTest, SignalsDoNotEndACall) {
   ::sigaction(SIGUSR1, &before, nullptr);
 }
 
-// SIGPIPE would end this program.
 TEST_F(HandleTest, AServerThatHasGoneEndsTheHandle) {
   peer->close();
   expect_end(NBDKIT_HANDOFF_E_DISCONNECTED, "closed the control socket");
