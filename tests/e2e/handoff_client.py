@@ -109,6 +109,12 @@ class Server:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def memory(self):
+        """Bytes of its own that are in memory."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            line = next(line for line in status if line.startswith("RssAnon:"))
+        return int(line.split()[1]) * 1024
+
     def threads(self):
         return len(os.listdir(f"/proc/{self.process.pid}/task"))
 
