@@ -17,11 +17,12 @@ namespace {
 constexpr std::uint64_t kSize = 64 << 20;
 
 struct PatienceTest : testing::Test {
+  // Where nobody else reads or writes.
   void expect_served() {
     WireClient client = server.connect();
     client.go();
-    EXPECT_EQ(client.write(4096, "polite").error, 0u);
-    EXPECT_EQ(client.read(4096, 6).data, "polite");
+    EXPECT_EQ(client.write(kSize / 2, "polite").error, 0u);
+    EXPECT_EQ(client.read(kSize / 2, 6).data, "polite");
   }
 
   ScriptedLayer* disk = new ScriptedLayer(kSize);  // The server owns it.

@@ -39,8 +39,9 @@ class Manager:
                 else:
                     descriptors = list(struct.unpack(f"={len(data) // 4}i", data))
             with self.changed:
-                self._take(text.decode(), descriptors)
+                # What is closed lets its sender go on: by then the message is there to be seen.
                 self.messages.append((pid, text.decode()))
+                self._take(text.decode(), descriptors)
                 self.changed.notify_all()
 
     def _take(self, text, descriptors):
