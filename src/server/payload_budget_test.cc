@@ -127,5 +127,14 @@ TEST_F(BudgetTest, ManyLargeWritesShareWhatThereIs) {
   EXPECT_EQ(polite.answer().error, 0u);
 }
 
+TEST_F(BudgetTest, WhoIsNotRootGetsNoMoreByCallingHimselfAKernel) {
+  StartOptions options;
+  options.foreign = options.kernel = true;
+  options.owner = 1000;
+  HungryClients hungry(server, 30, options);
+  hungry.send_all();
+  EXPECT_LT(hungry.taken(), PayloadBudget::kBytesMax + 30 * (4u << 20));
+}
+
 }  // namespace
 }  // namespace nbdkit

@@ -91,6 +91,12 @@ Result<void> Server::admit(int socket, const StartOptions& options, Member& memb
   return {};
 }
 
+// Anybody can say that his client is a kernel; only root can give a kernel sockets.
+PayloadBudget* Server::budget_for(const StartOptions& options) {
+  if (options.kernel && options.owner == uid_t{0}) return nullptr;
+  return options.foreign ? &handed_budget_ : &listening_budget_;
+}
+
 Task<Started> Server::start(UniqueFd socket, StartOptions options) {
   if (gate_.closed()) co_await fail(Error(std::errc::operation_canceled, "the server is stopping"));
   auto member = std::make_unique<Member>();
@@ -106,8 +112,7 @@ Task<Started> Server::start(UniqueFd socket, StartOptions options) {
   member->view.mode = options.mode;
   member->view.kernel = options.kernel;
   member->announced = !waits;
-  PayloadBudget* budget = options.foreign ? &handed_budget_ : &listening_budget_;
-  if (options.kernel) budget = nullptr;
+  PayloadBudget* budget = budget_for(options);
   auto connection = std::make_shared<Connection>(id, *loop.value(), stack_, log_, options_,
                                                  std::move(options), budget);
   member->connection = connection;

@@ -142,6 +142,7 @@ class Server {
   struct Member;
 
   Result<void> admit(int socket, const StartOptions& options, Member& member);
+  PayloadBudget* budget_for(const StartOptions& options);
   void ended(ConnectionId id, ConnectionEnd end);
   template <typename Tell>
   void tell_observers(Tell tell);
@@ -151,8 +152,8 @@ class Server {
   LayerStack& stack_;
   Log& log_;
   const ServerOptions options_;
-  // Clients of each kind do not take memory away from those of the other. A kernel has no limit but
-  // its own: what it cannot write back, it cannot free.
+  // Clients of each kind do not take memory away from those of the other. A kernel, given by root,
+  // has no limit but its own: what it cannot write back, it cannot free.
   PayloadBudget listening_budget_;
   PayloadBudget handed_budget_;
   Gate gate_;  // every connection and every query is inside

@@ -236,17 +236,17 @@ std::span<const std::byte> Transmission::consume(std::span<const std::byte> byte
       std::memcpy(stash_.data(), bytes.data(), bytes.size());
       stash_size_ = bytes.size();
       return {};
-    } else if (!may_begin(bytes)) {
-      return bytes;
     } else {
-      bytes = take_request(bytes);
+      auto header = parse(bytes);
+      if (!may_begin(header, bytes.size())) return bytes;
+      bytes = take_request(header, bytes);
     }
   }
   return {};
 }
 
 // Whether nothing is at its limit.
-bool Transmission::may_begin(std::span<const std::byte> packet) {
+bool Transmission::may_begin(const std::optional<RequestHeader>& header, std::size_t received) {
   if (begun_this_turn_ >= kRequestsPerTurn) {
     again_queued_ = true;
     context_.loop().at_next_turn(again_);
@@ -254,14 +254,13 @@ bool Transmission::may_begin(std::span<const std::byte> packet) {
   }
   if (outbox_.full()) flush();
   if (send_blocked_ || state_ == State::ending) return false;
-  auto header = parse(packet);
   std::uint64_t bytes = header ? payload_bytes(*header) : 0;
   bool first = in_flight_ == 0 && sending_.empty();
   bool fits = in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
   if (!first && !fits) return false;
   // Of a write that has not arrived completely, the rest counts when it comes.
   bool writes = header && header->command == Command::write;
-  return afford(writes ? std::min(bytes, packet.size() - header_size_) : bytes);
+  return afford(writes ? std::min(bytes, received - header_size_) : bytes);
 }
 
 std::uint64_t Transmission::bytes_held() const {
@@ -295,8 +294,8 @@ bool Transmission::has_payload(const RequestHeader& header) const {
   return (header.flags & command_flag::kPayloadLength) != 0;
 }
 
-std::span<const std::byte> Transmission::take_request(std::span<const std::byte> bytes) {
-  auto header = parse(bytes);
+std::span<const std::byte> Transmission::take_request(const std::optional<RequestHeader>& header,
+                                                      std::span<const std::byte> bytes) {
   std::span<const std::byte> rest = bytes.subspan(header_size_);
   if (!header) {
     context_.log().error(who_, "the client sent no valid request: closing the connection");

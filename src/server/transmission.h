@@ -95,14 +95,16 @@ class Transmission final : private Watcher, private Job, private Timer {
   void receive();
   std::span<const std::byte> leftover() const { return std::span(left_).subspan(left_from_); }
   std::span<const std::byte> consume(std::span<const std::byte> bytes);
-  std::span<const std::byte> take_request(std::span<const std::byte> bytes);
+  std::span<const std::byte> take_request(const std::optional<RequestHeader>& header,
+                                          std::span<const std::byte> bytes);
   std::optional<RequestHeader> parse(std::span<const std::byte> packet) const;
   bool has_payload(const RequestHeader& header) const;
   std::span<const std::byte> take_payload(const RequestHeader& header,
                                           std::span<const std::byte> rest);
   std::span<const std::byte> take_partial(std::span<const std::byte> bytes);
   void finish_partial();
-  bool may_begin(std::span<const std::byte> packet);
+  // Of `received` bytes, which begin with the header; null when it is none.
+  bool may_begin(const std::optional<RequestHeader>& header, std::size_t received);
   std::uint64_t bytes_held() const;
   bool afford(std::uint64_t more);
   void keep(std::span<const std::byte> bytes);
