@@ -25,7 +25,9 @@ Result<void> LayerStack::configure(std::string_view key, std::string_view value)
     if (!taken.ok()) {
       return Error(taken.error().code, fmt::format("{}: {}", entry->name, taken.error().message()));
     }
-    if (taken.value()) return {};
+    if (!taken.value()) continue;
+    entry->parameters += fmt::format("{}{}={}", entry->parameters.empty() ? "" : ",", key, value);
+    return {};
   }
   return Error(std::errc::invalid_argument,
                fmt::format("{}: unknown parameter '{}' (see nbdkit --help {})",
@@ -74,6 +76,16 @@ Contract LayerStack::contract() const {
     whole.multi_conn = std::min(whole.multi_conn, one.multi_conn);
   }
   return whole;
+}
+
+std::string LayerStack::mapping() const {
+  std::string text;
+  for (std::size_t i = entries_.size() - 1; i > 0; --i) {
+    const Entry& entry = entries_[i];
+    if (entry.layer->contract().transparent) continue;
+    text += fmt::format("{}{}({})", text.empty() ? "" : " ", entry.name, entry.parameters);
+  }
+  return text;
 }
 
 }  // namespace nbdkit

@@ -17,6 +17,7 @@ class LayerStack {
     std::string name;
     std::string path;  // of the module, absolute
     std::unique_ptr<Layer> layer;
+    std::string parameters = {};  // "key=value,key=value" that it has taken
   };
 
   explicit LayerStack(Environment& environment) : environment_(environment) {}
@@ -39,6 +40,10 @@ class LayerStack {
   // Of the whole: as weak as the weakest layer. multi_conn: whether can_multi_conn of an open
   // device may be believed; one filter that says no is enough.
   Contract contract() const;
+  // The filters that are not transparent and the parameters they have taken, outermost first:
+  // "offset(offset=1M,range=4M)". Two stacks of which it is the same, above the same data, have the
+  // same bytes in the same places; "" when there is no such filter.
+  std::string mapping() const;
 
  private:
   Environment& environment_;

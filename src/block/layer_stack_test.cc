@@ -174,6 +174,17 @@ TEST_F(LayerStackTest, AStackIsAsWeakAsItsWeakestLayer) {
   EXPECT_EQ(stack.contract().multi_conn, MultiConn::no);
 }
 
+TEST_F(LayerStackTest, TheMappingIsThatOfFiltersThatAreNotTransparent) {
+  EXPECT_TRUE(stack.configure("inner", "1").ok());
+  EXPECT_TRUE(stack.configure("inner", "2").ok());
+  EXPECT_TRUE(stack.configure("plugin", "3").ok());
+  EXPECT_EQ(stack.mapping(), "");
+  inner->declared.transparent = false;
+  EXPECT_EQ(stack.mapping(), "inner(inner=1,inner=2)");
+  outer->declared.transparent = false;
+  EXPECT_EQ(stack.mapping(), "outer() inner(inner=1,inner=2)");
+}
+
 TEST_F(LayerStackTest, AFilterThatSaysNoToMultiConnIsBelieved) {
   Result<DevicePtr> device = open();
   EXPECT_TRUE(device.value()->properties().can_multi_conn);
