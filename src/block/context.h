@@ -58,6 +58,8 @@ class Context {
   bool tls = false;
   std::size_t calls_max = 16;  // blocking calls under way at once (nbdkit's -t)
   bool kernel = false;         // the peer is the kernel's block device (handoff: "peer":"kernel")
+  // Every write is to be durable before it is answered, whether the peer asks for it or not.
+  bool write_through = false;
   Peer peer;
   ConnectionControl* control = nullptr;  // null when there is no client
 

@@ -128,10 +128,13 @@ Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
       budget_(budget),
       who_(fmt::format("{}.{}", stack.entries().front().name, id)),
       gate_(loop),
+      hold_(loop),
       context_(loop, gate_, log, id) {
   context_.read_only = server_options.read_only;
   context_.calls_max = server_options.calls_max;
   context_.kernel = options_.kernel;
+  // What is only flushed survives no crash, and the kernel's users expect no less than of a disk.
+  context_.write_through = options_.kernel && stack.contract().survives == Survives::flushed;
   context_.control = this;
 }
 
@@ -144,6 +147,10 @@ void Connection::begin(UniqueFd socket, Events events) {
            [self](Result<ConnectionEnd> end) { self->events_.ended(end.value()); });
   };
   post(loop_, std::move(work));
+}
+
+void Connection::go_on() {
+  post(loop_, [self = shared_from_this()] { self->hold_.close(); });
 }
 
 void Connection::drain() {
@@ -165,6 +172,7 @@ void Connection::disconnect(bool force) {
 
 void Connection::drain_now() {
   draining_ = true;
+  hold_.close();
   // Nothing has been promised to a client that is still shaking hands.
   if (transmission_ == nullptr) return gate_.close();
   transmission_->drain();
@@ -172,6 +180,7 @@ void Connection::drain_now() {
 
 void Connection::abandon_now() {
   draining_ = true;
+  hold_.close();
   gate_.close();
   if (transmission_ != nullptr) transmission_->abandon();
   // The client need not wait for what the device is still doing. A giver's socket is not ours to
@@ -188,7 +197,7 @@ void Connection::take_over(Nanoseconds limit, std::function<void(Result<MovedCon
 void Connection::begin_move(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told) {
   if (transmission_ == nullptr || draining_ || move_ != nullptr) {
     return told(Error(std::errc::operation_not_permitted,
-                      "it is in its handshake, or on its way to its end"));
+                      "it is in its handshake, held, or on its way to its end"));
   }
   move_ = std::make_unique<Move>(*this, std::move(told));
   loop_.timers().arm(*move_, loop_.now() + limit);
@@ -230,6 +239,7 @@ Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
     if (options_.mode == StartOptions::Mode::handshake) log_failure(opened.error());
     end = end_of(opened.error());
   } else if (opened.value()) {
+    if (options_.hold) co_await wait_to_go_on();
     end = co_await transmit(stream, std::move(opened).value(), agreement);
   }
   co_await gate_.drained();
@@ -274,6 +284,14 @@ Task<DevicePtr> Connection::open_export() {
   events_.transmitting(context_.export_name);
   events_.opened(std::move(info));
   co_return std::move(device).value();
+}
+
+Task<void> Connection::wait_to_go_on() {
+  Result<void> waited = co_await loop_.sleep(Server::kHoldMax, hold_).as_result();
+  if (!waited.ok()) co_return;
+  log_.error(who_, "nobody has said within {} s that it goes on: closing the connection",
+             Server::kHoldMax.count());
+  draining_ = true;
 }
 
 Task<ConnectionEnd> Connection::transmit(ByteStream& stream, DevicePtr opened,

@@ -33,6 +33,8 @@ class Connection final : public std::enable_shared_from_this<Connection>,
 
   // Any thread, once each.
   void begin(UniqueFd socket, Events events);
+  // With StartOptions::hold: begins to serve.
+  void go_on();
   // Ends at the boundary of a request.
   void drain();
   // Ends without another byte.
@@ -56,6 +58,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   Task<ConnectionEnd> serve(UniqueFd socket);
   Task<DevicePtr> negotiate(ByteStream& stream, Agreement& agreement);
   Task<DevicePtr> open_export();
+  Task<void> wait_to_go_on();
   Task<ConnectionEnd> transmit(ByteStream& stream, DevicePtr opened, Agreement agreement);
   void begin_move(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told);
   void end_move(SocketStream& stream);
@@ -69,6 +72,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   PayloadBudget* const budget_;
   const std::string who_;
   Gate gate_;
+  Gate hold_;  // closed when it need not wait any more
   Context context_;
   Events events_;
   int socket_ = -1;  // while it is served

@@ -111,6 +111,7 @@ Task<Started> Server::start(UniqueFd socket, StartOptions options) {
   member->view.owner = options.owner;
   member->view.mode = options.mode;
   member->view.kernel = options.kernel;
+  if (waits && options.hold) member->view.phase = ConnectionView::Phase::held;
   member->announced = !waits;
   PayloadBudget* budget = budget_for(options);
   auto connection = std::make_shared<Connection>(id, *loop.value(), stack_, log_, options_,
@@ -142,6 +143,18 @@ Task<Started> Server::start(UniqueFd socket, StartOptions options) {
   }
   tell_observers([&](ServerObserver& observer) { observer.began(view); });
   co_return Started{id, std::move(info)};
+}
+
+Result<void> Server::go_on(ConnectionId id) {
+  auto found = members_.find(id);
+  if (found == members_.end()) return std::errc::no_such_process;
+  Member& member = *found->second;
+  if (member.view.phase != ConnectionView::Phase::held) {
+    return Error(std::errc::operation_not_permitted, "it is not held");
+  }
+  member.view.phase = ConnectionView::Phase::transmission;
+  member.connection->go_on();
+  return {};
 }
 
 void Server::ended(ConnectionId id, ConnectionEnd end) {

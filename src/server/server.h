@@ -46,6 +46,9 @@ struct StartOptions {
   // transmission: asked on the connection's loop when the export is open, before anything is
   // served; an Error closes it again and is what start() ends with.
   std::function<Result<void>(const ExportInfo&)> accept;
+  // transmission: the export is opened, and not a byte is read before go_on(), for which
+  // Server::kHoldMax is waited.
+  bool hold = false;
 };
 
 struct Started {
@@ -55,7 +58,7 @@ struct Started {
 
 // A connection as others may see it.
 struct ConnectionView {
-  enum class Phase { handshake, transmission, ending };
+  enum class Phase { handshake, held, transmission, ending };
   ConnectionId id = 0;
   std::optional<uid_t> owner;
   StartOptions::Mode mode = StartOptions::Mode::handshake;
@@ -108,6 +111,10 @@ class Server {
   // Serves a connected stream socket until its client leaves. In transmission mode it ends when the
   // export is open and requests are answered; in handshake mode at once.
   Task<Started> start(UniqueFd socket, StartOptions options);
+  static constexpr Seconds kHoldMax{60};
+  // Begins to serve a connection that was started with `hold`. Errors: no_such_process when there
+  // is none; operation_not_permitted when it is not held.
+  Result<void> go_on(ConnectionId id);
 
   // What a client would be told about an export, without one.
   Task<ExportInfo> query(std::string export_name, bool kernel);

@@ -21,6 +21,7 @@ Transmission::Transmission(Context& context, ByteStream& stream, const Chain& de
       agreement_(agreement),
       who_(who),
       can_write_(device.properties().can_write && !agreement.read_only),
+      writes_through_(context.write_through && device.properties().can_fua),
       header_size_(agreement.extended_headers ? sizeof(ExtendedRequestWire) : sizeof(RequestWire)),
       share_(budget) {}
 

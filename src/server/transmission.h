@@ -151,6 +151,7 @@ class Transmission final : private Watcher, private Job, private Timer {
   const Agreement agreement_;
   const std::string who_;
   const bool can_write_;
+  const bool writes_through_;
   const std::size_t header_size_;  // of a request
 
   State state_ = State::serving;

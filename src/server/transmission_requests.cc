@@ -29,9 +29,9 @@ bool changes_data(Command command) {
   return command == Command::write || command == Command::trim || command == Command::write_zeroes;
 }
 
-RequestFlags request_flags(const RequestHeader& header) {
+RequestFlags request_flags(const RequestHeader& header, bool writes_through) {
   RequestFlags flags = RequestFlags::none;
-  if (changes_data(header.command) && has(header, command_flag::kFua)) {
+  if (changes_data(header.command) && (writes_through || has(header, command_flag::kFua))) {
     flags = flags | RequestFlags::fua;
   }
   if (header.command == Command::write_zeroes) {
@@ -190,7 +190,8 @@ void Transmission::begin(const RequestHeader& header, std::optional<Payload> pay
 
 Task<void> Transmission::dispatch(Slot& slot) {
   const Properties& properties = device_.properties();
-  Request request(Offset{slot.header.offset}, slot.served, request_flags(slot.header));
+  Request request(Offset{slot.header.offset}, slot.served,
+                  request_flags(slot.header, writes_through_));
   switch (slot.header.command) {
     case Command::read:
       return device_.pread(request, slot.reply);

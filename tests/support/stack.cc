@@ -100,7 +100,7 @@ ScriptedLayer::ScriptedLayer(std::uint64_t size) : bytes(size) {
   properties.can_cache = properties.can_extents = properties.can_multi_conn = true;
 }
 
-Contract ScriptedLayer::contract() const { return {.survives = Survives::durable}; }
+Contract ScriptedLayer::contract() const { return {.survives = survives}; }
 
 Task<DevicePtr> ScriptedLayer::open(Context& context) {
   if (open_error != std::errc{}) return Result<DevicePtr>(open_error);

@@ -40,6 +40,7 @@ class ScriptedLayer final : public Layer {
     delay_ = delay;
   }
 
+  Survives survives = Survives::durable;
   Properties properties;
   std::errc open_error{};               // what open() fails with
   std::vector<std::byte> bytes;         // the disk
