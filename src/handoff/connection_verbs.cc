@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "handoff/connection_verbs.h"
 
+#include <fmt/format.h>
+
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "handoff/request_keys.h"
@@ -19,6 +22,8 @@ std::string_view phase_name(ConnectionView::Phase phase) {
   switch (phase) {
     case ConnectionView::Phase::handshake:
       return "handshake";
+    case ConnectionView::Phase::held:
+      return "held";
     case ConnectionView::Phase::transmission:
       return "transmission";
     case ConnectionView::Phase::ending:
@@ -44,6 +49,20 @@ std::string_view end_name(ConnectionEnd end) {
 }
 
 std::string_view peer_name(bool kernel) { return kernel ? "kernel" : "client"; }
+
+Error no_valid(std::string_view key) {
+  return Error(std::errc::protocol_error, fmt::format("the server's answer has no valid {}", key));
+}
+
+std::optional<std::uint64_t> unsigned_of(const Json& body, std::string_view key) {
+  const Json* value = body.find(key);
+  return value != nullptr ? value->as_unsigned() : std::nullopt;
+}
+
+std::string text_of(const Json& body, std::string_view key) {
+  const Json* value = body.find(key);
+  return value != nullptr && value->as_string() != nullptr ? *value->as_string() : std::string();
+}
 
 Json event(std::string_view name) {
   Json body = Json::object();
@@ -80,6 +99,11 @@ Result<HandoffTakeOver> parse_take_over(const Json& body) {
   return HandoffTakeOver{id.value(), Milliseconds(limit.value())};
 }
 
+Result<ConnectionId> parse_go_on(const Json& body) {
+  NBDKIT_TRY(only_keys(body, {"verb", "id"}));
+  return number_key(body, "id", 0, kIdMax, std::nullopt);
+}
+
 Result<void> parse_subscribe(const Json& body) { return only_keys(body, {"verb"}); }
 
 Json to_json(const ConnectionView& connection) {
@@ -102,6 +126,37 @@ Json to_json(ConnectionId id, const MovedConnection& moved) {
       .set("flags", moved.info.transmission_flags)
       .set("state", to_json(HandoffState{moved.agreement, moved.unread}));
   return body;
+}
+
+Result<std::vector<HandoffListed>> parse_listed(const Json& body) {
+  const Json* found = body.find("connections");
+  const Json::Array* items = found != nullptr ? found->as_array() : nullptr;
+  if (items == nullptr) return no_valid("connections");
+  std::vector<HandoffListed> listed;
+  for (const Json& item : *items) {
+    std::optional<std::uint64_t> id = unsigned_of(item, "id");
+    if (!id) return no_valid("id");
+    listed.push_back({*id, text_of(item, "peer") == peer_name(true),
+                      text_of(item, "phase") == phase_name(ConnectionView::Phase::transmission)});
+  }
+  return listed;
+}
+
+Result<HandoffMoved> parse_moved(const Json& body) {
+  HandoffMoved moved;
+  moved.export_name = text_of(body, "export");
+  std::optional<std::uint64_t> size = unsigned_of(body, "size");
+  std::optional<std::uint64_t> flags = unsigned_of(body, "flags");
+  const Json* state = body.find("state");
+  if (!size) return no_valid("size");
+  if (!flags || *flags > 0xffff) return no_valid("flags");
+  if (state == nullptr) return no_valid("state");
+  Result<HandoffState> parsed = parse_state(*state);
+  if (!parsed.ok()) return no_valid("state");
+  moved.size = *size;
+  moved.flags = static_cast<std::uint16_t>(*flags);
+  moved.state = std::move(parsed).value();
+  return moved;
 }
 
 Json began_event(const ConnectionView& connection) {

@@ -3,11 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "base/parse.h"
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "handoff/verbs.h"
 #include "server/server.h"
 
@@ -34,11 +37,28 @@ struct HandoffTakeOver {
 Result<HandoffList> parse_list(const Json& body);
 Result<HandoffClose> parse_close(const Json& body);
 Result<HandoffTakeOver> parse_take_over(const Json& body);
+Result<ConnectionId> parse_go_on(const Json& body);
 Result<void> parse_subscribe(const Json& body);
 
 Json to_json(const ConnectionView& connection);
 // All of the answer but the descriptor.
 Json to_json(ConnectionId id, const MovedConnection& moved);
+
+// What answers to list and take-over say; protocol_error when something is missing or wrong.
+struct HandoffListed {
+  ConnectionId id = 0;
+  bool kernel = false;
+  bool transmitting = false;  // neither in its handshake, held nor ending
+};
+struct HandoffMoved {
+  UniqueFd socket;  // comes beside the answer
+  std::string export_name;
+  std::uint64_t size = 0;
+  std::uint16_t flags = 0;
+  HandoffState state;
+};
+Result<std::vector<HandoffListed>> parse_listed(const Json& body);
+Result<HandoffMoved> parse_moved(const Json& body);
 
 Json began_event(const ConnectionView& connection);
 Json ended_event(ConnectionId id, ConnectionEnd end);

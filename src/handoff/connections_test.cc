@@ -121,6 +121,42 @@ TEST_F(ConnectionsTest, CloseWithoutDrainSendsNothingMore) {
   EXPECT_TRUE(client.at_end());
 }
 
+TEST_F(ConnectionsTest, AHeldConnectionIsServedWhenItIsToGoOn) {
+  WireClient client{UniqueFd()};
+  HandoffPeer::Message served =
+      serve(R"({"verb":"serve","mode":"transmission","hold":true})", client);
+  EXPECT_EQ(body_of(served).find("size")->as_unsigned(), kSize) << "the export is open";
+  client.request(Command::read, 7, 0, 512);
+  EXPECT_NE(list().find(R"("phase":"held")"), std::string::npos);
+  expect_error(about("take-over", 1), "not-movable", "held");
+  EXPECT_EQ(plugin->disk().arrived, 0u);
+  EXPECT_EQ(about("go-on", 1).body, "{}");
+  EXPECT_EQ(client.answer(512).cookie, 7u);
+  EXPECT_NE(list().find(R"("phase":"transmission")"), std::string::npos);
+  expect_error(about("go-on", 1), "bad-value", "connection 1: it is not held");
+  expect_error(about("go-on", 2), "no-such-connection", "2");
+}
+
+TEST_F(ConnectionsTest, AHeldConnectionThatIsClosedHasReadNothing) {
+  SocketPair pair;
+  WireClient client(std::move(pair.ours));
+  constexpr std::string_view kHeld = R"({"verb":"serve","mode":"transmission","hold":true})";
+  EXPECT_EQ(peer.ask(kHeld, pair.theirs.get()).kind, NBDKIT_HANDOFF_ANSWER);
+  client.request(Command::read, 7, 0, 512);
+  EXPECT_EQ(about("close", 1, R"(,"drain":false)").body, "{}");
+  EXPECT_EQ(list(), "[]");
+  EXPECT_EQ(peer.ask(kServe, pair.theirs.get()).kind, NBDKIT_HANDOFF_ANSWER);
+  EXPECT_EQ(client.answer(512).cookie, 7u);
+}
+
+TEST_F(ConnectionsTest, AServerThatStopsDoesNotWaitForHeldOnes) {
+  WireClient client{UniqueFd()};
+  serve(R"({"verb":"serve","mode":"transmission","hold":true})", client);
+  stop();
+  server.stop();
+  EXPECT_TRUE(client.at_end());
+}
+
 TEST_F(ConnectionsTest, AHandshakeCanBeClosed) {
   WireClient client{UniqueFd()};
   serve(kHandshake, client);
@@ -346,12 +382,15 @@ TEST_F(ConnectionsTest, WrongKeysAreNamed) {
   expect_error(peer.ask(R"({"verb":"take-over","id":1,"limit_ms":60001})"), "bad-value",
                "limit_ms: must be a number from 1 to 60000");
   expect_error(peer.ask(R"({"verb":"subscribe","to":"all"})"), "unknown-key", "to");
+  expect_error(peer.ask(R"({"verb":"go-on"})"), "bad-value", "id: must be");
   SocketPair pair;
   auto with = [&](std::string_view state) {
     return peer.ask(R"({"verb":"serve","mode":"transmission","state":)" + std::string(state) + "}",
                     pair.theirs.get());
   };
   expect_error(with("7"), "bad-value", "state");
+  expect_error(peer.ask(R"({"verb":"serve","mode":"handshake","hold":true})", pair.theirs.get()),
+               "bad-value", "hold: must be absent");
   expect_error(with(R"({"unread":"0"})"), "bad-value", "unread");
   expect_error(with(R"({"unread":"0g"})"), "bad-value", "unread");
   expect_error(with(R"({"unread":")" + std::string(56, '0') + R"("})"), "bad-value", "unread");

@@ -23,13 +23,26 @@ std::string one_line(std::string text) {
   return text;
 }
 
+std::errc code_of(std::string_view fault) {
+  if (fault == fault_name(HandoffFault::timeout)) return std::errc::resource_unavailable_try_again;
+  bool unknown = fault == fault_name(HandoffFault::unknown_verb) ||
+                 fault == fault_name(HandoffFault::unknown_key) ||
+                 fault == fault_name(HandoffFault::unsupported_version);
+  return unknown ? std::errc::not_supported : std::errc::invalid_argument;
+}
+
 }  // namespace
+
+bool is_refusal(const Error& error) {
+  return error.code == std::errc::invalid_argument || error.code == std::errc::not_supported ||
+         error.code == std::errc::resource_unavailable_try_again;
+}
 
 // One call, from its request to its answer or its end. Lives in the caller's coroutine.
 class HandoffClient::Exchange final : public Timer, public Job {
  public:
-  Exchange(HandoffClient& client, std::uint64_t sequence, Nanoseconds limit)
-      : client_(client), sequence_(sequence) {
+  Exchange(HandoffClient& client, std::uint64_t sequence, Nanoseconds limit, Brings brings)
+      : client_(client), sequence_(sequence), brings_(brings) {
     client_.exchanges_.emplace(sequence_, this);
     client_.loop_.timers().arm(*this, client_.loop_.now() + limit);
   }
@@ -37,9 +50,10 @@ class HandoffClient::Exchange final : public Timer, public Job {
 
   bool await_ready() const noexcept { return result_.has_value(); }
   void await_suspend(std::coroutine_handle<> waiter) noexcept { waiter_ = waiter; }
-  Result<Json> await_resume() { return std::move(*result_); }
+  Result<Answer> await_resume() { return std::move(*result_); }
+  Brings brings() const { return brings_; }
 
-  void end(Result<Json> result) {
+  void end(Result<Answer> result) {
     if (result_) return;
     result_.emplace(std::move(result));
     client_.loop_.timers().disarm(*this);
@@ -54,8 +68,9 @@ class HandoffClient::Exchange final : public Timer, public Job {
 
   HandoffClient& client_;
   const std::uint64_t sequence_;
+  const Brings brings_;
   std::coroutine_handle<> waiter_;
-  std::optional<Result<Json>> result_;
+  std::optional<Result<Answer>> result_;
 };
 
 HandoffClient::HandoffClient(Loop& loop, UniqueFd socket)
@@ -106,15 +121,21 @@ void HandoffClient::ready(std::uint32_t) noexcept {
 }
 
 void HandoffClient::take(HandoffMessage& message) {
-  if (message.descriptor) {
+  auto found = exchanges_.find(message.sequence);
+  bool known = found != exchanges_.end();
+  bool brings =
+      known && found->second->brings() == Brings::socket && message.kind == HandoffKind::answer;
+  if (message.descriptor && !brings) {
     loop_.close_elsewhere(std::move(message.descriptor));
+    // The answer to a call that has timed out meanwhile is no fault of the server's.
+    if (!known) return;
     return lose(Error(std::errc::protocol_error, "the server sent a descriptor, uncalled for"));
   }
-  if (message.kind == HandoffKind::event) return;  // Events were not asked for.
-  auto found = exchanges_.find(message.sequence);
-  // The answer to a call that has timed out meanwhile is no fault of the server's.
-  if (found == exchanges_.end()) return;
-  if (message.kind == HandoffKind::answer) return found->second->end(std::move(message.body));
+  // Events were not asked for.
+  if (message.kind == HandoffKind::event || !known) return;
+  if (message.kind == HandoffKind::answer) {
+    return found->second->end(Answer{std::move(message.body), std::move(message.descriptor)});
+  }
   const Json* code = message.body.find("code");
   const Json* sentence = message.body.find("message");
   const std::string* code_text = code != nullptr ? code->as_string() : nullptr;
@@ -122,22 +143,61 @@ void HandoffClient::take(HandoffMessage& message) {
   if (message.kind != HandoffKind::error || code_text == nullptr || text == nullptr) {
     return lose(Error(std::errc::protocol_error, "the server sent what is no answer"));
   }
-  bool unknown = *code_text == fault_name(HandoffFault::unknown_verb) ||
-                 *code_text == fault_name(HandoffFault::unsupported_version);
-  found->second->end(
-      Error(unknown ? std::errc::not_supported : std::errc::invalid_argument, one_line(*text)));
+  found->second->end(Error(code_of(*code_text), one_line(*text)));
 }
 
 Task<Json> HandoffClient::exchange(Json body, int descriptor, Nanoseconds limit) {
+  Answer answer = co_await exchange_with(std::move(body), descriptor, limit, Brings::nothing);
+  co_return std::move(answer.body);
+}
+
+Task<HandoffClient::Answer> HandoffClient::exchange_with(Json body, int descriptor,
+                                                         Nanoseconds limit, Brings brings) {
   if (!watching_) co_await fail(Error(std::errc::connection_reset, "the server is gone"));
   std::uint64_t sequence = next_sequence_++;
-  Exchange waiting(*this, sequence, limit);
+  Exchange waiting(*this, sequence, limit, brings);
   // A full socket means that dozens of requests wait: the caller's mistake, not one to wait for.
   Result<void> sent = send_handoff(socket_.get(), HandoffKind::request, sequence, body, descriptor);
   if (!sent.ok()) co_await fail(std::move(sent).error());
-  Result<Json> answer = co_await waiting;
+  Result<Answer> answer = co_await waiting;
   if (!answer.ok()) co_await fail(std::move(answer).error());
   co_return std::move(answer).value();
+}
+
+Task<void> HandoffClient::go_on(ConnectionId id, Nanoseconds limit) {
+  co_await exchange(Json::object().set("verb", "go-on").set("id", id), -1, limit);
+}
+
+Task<void> HandoffClient::abandon(ConnectionId id, Nanoseconds limit) {
+  Json body = Json::object();
+  body.set("verb", "close").set("id", id).set("drain", false);
+  co_await exchange(std::move(body), -1, limit);
+}
+
+Task<std::vector<HandoffListed>> HandoffClient::list(Nanoseconds limit) {
+  Json answer = co_await exchange(Json::object().set("verb", "list"), -1, limit);
+  Result<std::vector<HandoffListed>> listed = parse_listed(answer);
+  if (!listed.ok()) co_await fail(std::move(listed).error());
+  co_return std::move(listed).value();
+}
+
+Result<HandoffMoved> HandoffClient::moved_by(Answer answer) {
+  Result<HandoffMoved> moved = parse_moved(answer.body);
+  if (!moved.ok()) return moved;
+  if (!answer.descriptor) {
+    return Error(std::errc::protocol_error, "the server's answer came without the socket");
+  }
+  moved.value().socket = std::move(answer.descriptor);
+  return moved;
+}
+
+Task<HandoffMoved> HandoffClient::take_over(ConnectionId id, Milliseconds limit) {
+  // Within it the server answers one way or the other.
+  constexpr Seconds kMargin{5};
+  Json body = Json::object();
+  body.set("verb", "take-over").set("id", id).set("limit_ms", limit.count());
+  Answer answer = co_await exchange_with(std::move(body), -1, limit + kMargin, Brings::socket);
+  co_return moved_by(std::move(answer));
 }
 
 Task<HandoffExport> HandoffClient::query(const HandoffQuery& request, Nanoseconds limit) {

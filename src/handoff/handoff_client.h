@@ -9,18 +9,26 @@
 #include <memory>
 #include <string>
 
+#include <vector>
+
 #include "async/loop.h"
+#include "base/parse.h"
 #include "base/unique_fd.h"
+#include "handoff/connection_verbs.h"
 #include "handoff/message.h"
 #include "handoff/verbs.h"
 
 namespace nbdkit {
 
+// Whether the server has said no, and nothing has changed.
+bool is_refusal(const Error& error);
+
 // One loop's; its thread only. Several calls may be under way.
 //
 // Errors: timed_out; connection_reset when the server has gone; protocol_error when it breaks the
 // protocol (both end every call); otherwise the server refused, and detail() is its sentence:
-// invalid_argument, or not_supported for a verb or version that it does not know.
+// invalid_argument, not_supported for what it does not know, resource_unavailable_try_again for
+// what took it too long.
 class HandoffClient final : private Watcher {
  public:
   static constexpr Seconds kCallMax{30};  // Opening an export may take a while.
@@ -41,13 +49,33 @@ class HandoffClient final : private Watcher {
   // Gives `socket`, which the caller still owns, to the server. `request` outlives the call.
   Task<HandoffServed> serve(int socket, const HandoffServe& request, Nanoseconds limit = kCallMax);
 
+  // Begins to serve what was given with HandoffServe::hold.
+  Task<void> go_on(ConnectionId id, Nanoseconds limit = kCallMax);
+  // Ends one without another byte, and ends when it has ended.
+  Task<void> abandon(ConnectionId id, Nanoseconds limit = kCallMax);
+
+  // What the server serves of what this user may see, at most HandoffList::kConnectionsMax.
+  Task<std::vector<HandoffListed>> list(Nanoseconds limit = kCallMax);
+
+  // Takes a socket back at the boundary of a request. `limit` is the server's. A refusal says that
+  // it serves the socket on, if it does at all; after other Errors nobody knows.
+  Task<HandoffMoved> take_over(ConnectionId id, Milliseconds limit);
+
   // Ends every call with operation_canceled and closes the socket.
   void close();
 
  private:
   class Exchange;
+  struct Answer {
+    Json body;
+    UniqueFd descriptor;
+  };
+  // Whether a descriptor may come with the answer.
+  enum class Brings { nothing, socket };
 
   Task<Json> exchange(Json body, int descriptor, Nanoseconds limit);
+  Task<Answer> exchange_with(Json body, int descriptor, Nanoseconds limit, Brings brings);
+  static Result<HandoffMoved> moved_by(Answer answer);
   void ready(std::uint32_t epoll_events) noexcept override;
   void take(HandoffMessage& message);
   void lose(Error error);

@@ -10,6 +10,7 @@
 #include "lib/handoff/handoff_wire.h"
 #include "support/handoff_peer.h"
 #include "support/open_files.h"
+#include "support/socket_pair.h"
 #include "support/test_loop.h"
 
 namespace nbdkit {
@@ -84,6 +85,49 @@ TEST_F(HandoffClientTest, ASocketIsGivenAndStaysTheGivers) {
   EXPECT_EQ(asked.flags, NBDKIT_HANDOFF_FLAG_DESCRIPTOR);
   EXPECT_EQ(asked.body,
             R"({"verb":"serve","mode":"transmission","export":"","peer":"kernel","size":4096})");
+}
+
+TEST_F(HandoffClientTest, ASocketIsTakenOver) {
+  SocketPair pair;
+  say(1, NBDKIT_HANDOFF_ANSWER,
+      R"({"id":7,"export":"e","peer":"kernel","size":4096,"flags":3,"state":{"unread":"2560"}})",
+      {pair.theirs.get()});
+  Result<HandoffMoved> moved = loop.run(client->take_over(7, Milliseconds(500)));
+  ASSERT_TRUE(moved.ok()) << moved.error().message();
+  EXPECT_EQ(moved.value().size, 4096u);
+  EXPECT_EQ(moved.value().state.unread.size(), 2u);
+  EXPECT_TRUE(moved.value().socket);
+  EXPECT_EQ(server.receive().body, R"({"verb":"take-over","id":7,"limit_ms":500})");
+}
+
+TEST_F(HandoffClientTest, ARefusedTakeOverHasChangedNothing) {
+  say(1, NBDKIT_HANDOFF_ERROR, R"({"code":"timeout","message":"connection 7: too long"})");
+  Result<HandoffMoved> moved = loop.run(client->take_over(7, Milliseconds(500)));
+  ASSERT_FALSE(moved.ok());
+  EXPECT_TRUE(is_refusal(moved.error()));
+}
+
+TEST_F(HandoffClientTest, ATakeOverWithoutItsSocketIsNone) {
+  answer(1, R"({"id":7,"size":4096,"flags":3,"state":{}})");
+  Result<HandoffMoved> moved = loop.run(client->take_over(7, Milliseconds(500)));
+  ASSERT_FALSE(moved.ok());
+  EXPECT_FALSE(is_refusal(moved.error()));
+  answer(2, R"({"id":7,"size":4096,"flags":3})");
+  moved = loop.run(client->take_over(7, Milliseconds(500)));
+  EXPECT_EQ(moved.error().message(), "the server's answer has no valid state");
+}
+
+TEST_F(HandoffClientTest, ConnectionsAreListed) {
+  answer(1,
+         R"({"connections":[{"id":3,"user":0,"mode":"transmission","phase":"transmission",)"
+         R"("export":"","peer":"kernel"},{"id":4,"phase":"held","peer":"client"}],"more":false})");
+  Result<std::vector<HandoffListed>> listed = loop.run(client->list());
+  ASSERT_TRUE(listed.ok()) << listed.error().message();
+  ASSERT_EQ(listed.value().size(), 2u);
+  EXPECT_TRUE(listed.value()[0].kernel && listed.value()[0].transmitting);
+  EXPECT_FALSE(listed.value()[1].kernel || listed.value()[1].transmitting);
+  answer(2, R"({"connections":[{"user":0}]})");
+  EXPECT_EQ(loop.run(client->list()).error().message(), "the server's answer has no valid id");
 }
 
 TEST_F(HandoffClientTest, AnswersMayComeInAnyOrder) {

@@ -24,6 +24,8 @@ TEST_F(HandoffControlTest, QueryTellsWhatTheExportIs) {
   EXPECT_EQ(body.find("maximum_payload")->as_unsigned(), 64u << 20);
   EXPECT_EQ(body.find("multi_conn")->as_bool(), true);
   EXPECT_EQ(*body.find("survives")->as_string(), "flushed");
+  Json kernels = body_of(peer.ask(R"({"verb":"query","peer":"kernel"})"));
+  EXPECT_EQ(*kernels.find("survives")->as_string(), "durable") << "it is written through";
   EXPECT_EQ(body.find("shared_open")->as_bool(), true);
   EXPECT_EQ(body.find("swap_fit")->as_bool(), false);
   EXPECT_NE(body.find("identity")->as_string(), nullptr);

@@ -23,6 +23,17 @@ UniqueFd new_socket() {
   return UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
+Result<sockaddr_un> address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof address.sun_path) {
+    return Error(std::errc::filename_too_long, fmt::format("{}: a socket's path has 1 to {} bytes",
+                                                           path, sizeof address.sun_path - 1));
+  }
+  std::memcpy(address.sun_path, path.c_str(), path.size());
+  return address;
+}
+
 // A socket that its server has left behind refuses connections.
 bool is_stale(const sockaddr_un& address) {
   struct stat status;
@@ -55,13 +66,9 @@ void refuse(int socket, HandoffFault fault, std::string_view sentence) {
 }  // namespace
 
 Result<UniqueFd> listen_handoff(const std::string& path, mode_t mode) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return Error(std::errc::filename_too_long, fmt::format("{}: a socket's path has 1 to {} bytes",
-                                                           path, sizeof address.sun_path - 1));
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size());
+  Result<sockaddr_un> named = address_of(path);
+  if (!named.ok()) return std::move(named).error();
+  const sockaddr_un address = named.value();
   if (is_stale(address)) ::unlink(path.c_str());
   UniqueFd socket = new_socket();
   if (!socket) return os_error(path);
@@ -71,6 +78,16 @@ Result<UniqueFd> listen_handoff(const std::string& path, mode_t mode) {
   if (::bind(socket.get(), name, sizeof address) != 0) return os_error(path);
   if (::chmod(path.c_str(), mode) != 0) return os_error(path);
   if (::listen(socket.get(), SOMAXCONN) != 0) return os_error(path);
+  return socket;
+}
+
+Result<UniqueFd> connect_handoff(const std::string& path) {
+  Result<sockaddr_un> address = address_of(path);
+  if (!address.ok()) return std::move(address).error();
+  UniqueFd socket = new_socket();
+  if (!socket) return os_error(path);
+  auto* name = reinterpret_cast<const sockaddr*>(&address.value());
+  if (::connect(socket.get(), name, sizeof(sockaddr_un)) != 0) return os_error(path);
   return socket;
 }
 
@@ -105,6 +122,7 @@ Result<void> HandoffDoor::open(UniqueFd socket) {
     return Error(std::errc::not_connected,
                  fmt::format("descriptor {} is a socket that is not connected", socket.get()));
   }
+  given_control_ = true;
   return adopt(std::move(socket), *user);
 }
 

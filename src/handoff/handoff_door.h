@@ -25,6 +25,10 @@ namespace nbdkit {
 // is removed when it is a socket on which nobody listens any more; otherwise that is an Error.
 Result<UniqueFd> listen_handoff(const std::string& path, mode_t mode);
 
+// A control socket that is connected to a server which listens at `path`. Never blocks.
+// connection_refused when nobody listens any more.
+Result<UniqueFd> connect_handoff(const std::string& path);
+
 // On the main loop; its thread only.
 class HandoffDoor final {
  public:
@@ -42,8 +46,9 @@ class HandoffDoor final {
   // other end of a connected one has been trusted by whoever gave it to this process.
   Result<void> open(UniqueFd socket);
 
-  // Whether sockets may still be given.
-  bool is_open() const { return !listeners_.empty() || !controls_.empty(); }
+  // Whether sockets may still be given. Of who was given a connected control socket nobody else is
+  // waited for: a listening one is for who comes to take that one's place.
+  bool is_open() const { return !controls_.empty() || (!given_control_ && !listeners_.empty()); }
 
   // Whoever comes from here on is left to the next server.
   void stop_listening() { listeners_.clear(); }
@@ -64,6 +69,7 @@ class HandoffDoor final {
   std::function<void()> emptied_;
   std::list<Listener> listeners_;
   std::list<std::unique_ptr<HandoffControl>> controls_;
+  bool given_control_ = false;
   Gate gate_;  // controls on their way to their end
 };
 

@@ -49,7 +49,8 @@ Task<std::optional<HandoffProblem>> refuse(HandoffFault fault, std::string sente
   return Task<std::optional<HandoffProblem>>(std::move(problem));
 }
 
-HandoffExport to_export(const ExportInfo& info, const Contract& contract) {
+HandoffExport to_export(const ExportInfo& info, const HandoffTerms& terms, bool kernel) {
+  const Contract& contract = terms.contract;
   HandoffExport result;
   result.size = info.size;
   result.transmission_flags = info.transmission_flags;
@@ -60,9 +61,13 @@ HandoffExport to_export(const ExportInfo& info, const Contract& contract) {
   result.description = info.description;
   // What nobody can change, nobody can lose.
   bool read_only = (info.transmission_flags & transmission_flag::kReadOnly) != 0;
-  result.survives = read_only ? Survives::durable : contract.survives;
+  // Nor what is flushed before it is answered, as it is for a kernel (Context::write_through).
+  bool fua = (info.transmission_flags & transmission_flag::kFua) != 0;
+  bool through = kernel && fua && contract.survives == Survives::flushed;
+  result.survives = read_only || through ? Survives::durable : contract.survives;
   result.shared_open = contract.shared_open;
   result.swap_fit = contract.swap_fit;
+  result.mapping = terms.mapping;
   return result;
 }
 
@@ -96,6 +101,7 @@ Task<std::optional<HandoffProblem>> HandoffRequests::carry_out(HandoffMessage& m
   if (*name == "query") return query(message.body, reply);
   if (*name == "list") return Task<Problem>(list(message.body, reply));
   if (*name == "close") return close(message.body);
+  if (*name == "go-on") return Task<Problem>(go_on(message.body));
   if (*name == "take-over") return take_over(message.body, reply);
   return refuse(HandoffFault::unknown_verb, fmt::format("{}: no such verb", *name));
 }
@@ -106,7 +112,7 @@ Task<std::optional<HandoffProblem>> HandoffRequests::query(const Json& body, Han
   const std::string name = asked.value().export_name;
   Result<ExportInfo> info = co_await server_.query(name, asked.value().kernel).as_result();
   if (!info.ok()) co_return open_problem(info.error(), name);
-  reply.body = to_json(to_export(info.value(), terms_.contract));
+  reply.body = to_json(to_export(info.value(), terms_, asked.value().kernel));
   co_return std::nullopt;
 }
 
@@ -155,7 +161,7 @@ Task<std::optional<HandoffProblem>> HandoffRequests::serve(HandoffMessage& messa
   if (!started.ok()) co_return open_problem(started.error(), serve.export_name);
   HandoffServed served;
   served.id = started.value().id;
-  if (transmission) served.info = to_export(started.value().info, terms_.contract);
+  if (transmission) served.info = to_export(started.value().info, terms_, serve.kernel);
   reply.body = to_json(served);
   co_return std::nullopt;
 }
@@ -179,6 +185,17 @@ std::optional<HandoffProblem> HandoffRequests::check_id(ConnectionId id) const {
   const ConnectionView* found = server_.find(id);
   if (found == nullptr || !may_see(*found)) return no_such_connection(id);
   return std::nullopt;
+}
+
+std::optional<HandoffProblem> HandoffRequests::go_on(const Json& body) {
+  Result<ConnectionId> id = parse_go_on(body);
+  if (!id.ok()) return to_problem(id.error());
+  Problem wrong = check_id(id.value());
+  if (wrong) return wrong;
+  Result<void> going = server_.go_on(id.value());
+  if (going.ok()) return std::nullopt;
+  return HandoffProblem{HandoffFault::bad_value,
+                        fmt::format("connection {}: {}", id.value(), going.error().message())};
 }
 
 Task<std::optional<HandoffProblem>> HandoffRequests::close(const Json& body) {

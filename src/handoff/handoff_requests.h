@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "base/log.h"
 #include "block/properties.h"
@@ -19,6 +20,7 @@ namespace nbdkit {
 // What holds for all control sockets of a server.
 struct HandoffTerms {
   Contract contract;          // of the server's stack
+  std::string mapping;        // LayerStack::mapping()
   bool tls_required = false;  // of clients that come over a network
 };
 
@@ -52,6 +54,7 @@ class HandoffRequests {
   Task<Problem> take_over(const Json& body, HandoffReply& reply);
   Task<Problem> close(const Json& body);
   Problem list(const Json& body, HandoffReply& reply) const;
+  Problem go_on(const Json& body);
   Problem check_given(const HandoffMessage& message, const HandoffServe& serve) const;
   Problem check_id(ConnectionId id) const;
 

@@ -15,6 +15,7 @@ StartOptions start_options(const HandoffServe& serve, std::optional<uid_t> owner
   options.kernel = serve.kernel;
   options.foreign = true;
   options.owner = owner;
+  options.hold = serve.hold;
   if (serve.state) {
     options.agreement = serve.state->agreement;
     options.unread = serve.state->unread;

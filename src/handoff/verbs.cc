@@ -78,42 +78,6 @@ std::optional<std::vector<std::byte>> from_hex(std::string_view text) {
   return bytes;
 }
 
-Result<HandoffState> parse_state(const Json& body) {
-  if (body.as_object() == nullptr) return bad_value("state", "what take-over has answered");
-  NBDKIT_TRY(only_keys(body, {"structured_replies", "extended_headers", "contexts", "unread"}));
-  HandoffState state;
-  Result<bool> structured = bool_key(body, "structured_replies", false);
-  if (!structured.ok()) return std::move(structured).error();
-  state.agreement.structured_replies = structured.value();
-  Result<bool> extended = bool_key(body, "extended_headers", false);
-  if (!extended.ok()) return std::move(extended).error();
-  state.agreement.extended_headers = extended.value();
-  if (state.agreement.extended_headers && !state.agreement.structured_replies) {
-    return bad_value("extended_headers", "false without structured replies");
-  }
-  if (const Json* contexts = body.find("contexts")) {
-    const Json::Object* members = contexts->as_object();
-    const Json* base = contexts->find(kBaseAllocation);
-    bool known = members != nullptr && members->size() == (base != nullptr ? 1u : 0u) &&
-                 (base == nullptr || base->as_unsigned() == kBaseAllocationId);
-    if (!known) return bad_value("contexts", "{} or {\"base:allocation\":1}");
-    state.agreement.base_allocation = base != nullptr;
-  }
-  if (state.agreement.base_allocation && !state.agreement.structured_replies) {
-    return bad_value("contexts", "empty without structured replies");
-  }
-  if (const Json* unread = body.find("unread")) {
-    const std::string* text = unread->as_string();
-    auto bytes = text != nullptr ? from_hex(*text) : std::nullopt;
-    std::size_t header = extended.value() ? sizeof(ExtendedRequestWire) : sizeof(RequestWire);
-    if (!bytes || bytes->size() >= header) {
-      return bad_value("unread", extended.value() ? "at most 62 digits" : "at most 54 digits");
-    }
-    state.unread = std::move(*bytes);
-  }
-  return state;
-}
-
 // Takes numbers, texts and truths out of a server's answer; after the first that is wrong nothing
 // counts any more.
 class AnswerReader {
@@ -196,6 +160,7 @@ Json to_json(const HandoffServe& serve) {
   if (serve.flags) body.set("flags", *serve.flags);
   if (serve.state) body.set("state", to_json(*serve.state));
   if (serve.insecure) body.set("insecure", true);
+  if (serve.hold) body.set("hold", true);
   return body;
 }
 
@@ -225,7 +190,8 @@ Json to_json(const HandoffExport& info) {
       .set("description", info.description)
       .set("survives", kSurvives[static_cast<std::size_t>(info.survives)])
       .set("shared_open", info.shared_open)
-      .set("swap_fit", info.swap_fit);
+      .set("swap_fit", info.swap_fit)
+      .set("mapping", info.mapping);
   return body;
 }
 
@@ -248,8 +214,8 @@ Result<HandoffQuery> parse_query(const Json& body) {
 }
 
 Result<HandoffServe> parse_serve(const Json& body) {
-  NBDKIT_TRY(
-      only_keys(body, {"verb", "mode", "export", "peer", "size", "flags", "state", "insecure"}));
+  NBDKIT_TRY(only_keys(
+      body, {"verb", "mode", "export", "peer", "size", "flags", "state", "insecure", "hold"}));
   Result<HandoffServe::Mode> mode = mode_of(body);
   if (!mode.ok()) return std::move(mode).error();
   Result<std::string> name = export_name(body);
@@ -258,11 +224,17 @@ Result<HandoffServe> parse_serve(const Json& body) {
   if (!kernel.ok()) return std::move(kernel).error();
   Result<bool> insecure = bool_key(body, "insecure", false);
   if (!insecure.ok()) return std::move(insecure).error();
+  Result<bool> hold = bool_key(body, "hold", false);
+  if (!hold.ok()) return std::move(hold).error();
+  if (hold.value() && mode.value() != HandoffServe::Mode::transmission) {
+    return bad_value("hold", "absent when the handshake is still to come");
+  }
   HandoffServe serve;
   serve.mode = mode.value();
   serve.export_name = std::move(name).value();
   serve.kernel = kernel.value();
   serve.insecure = insecure.value();
+  serve.hold = hold.value();
   if (body.find("size") != nullptr) {
     Result<std::uint64_t> size = number_key(body, "size", 0, kSizeMax, std::nullopt);
     if (!size.ok()) return std::move(size).error();
@@ -284,6 +256,42 @@ Result<HandoffServe> parse_serve(const Json& body) {
   return serve;
 }
 
+Result<HandoffState> parse_state(const Json& body) {
+  if (body.as_object() == nullptr) return bad_value("state", "what take-over has answered");
+  NBDKIT_TRY(only_keys(body, {"structured_replies", "extended_headers", "contexts", "unread"}));
+  HandoffState state;
+  Result<bool> structured = bool_key(body, "structured_replies", false);
+  if (!structured.ok()) return std::move(structured).error();
+  state.agreement.structured_replies = structured.value();
+  Result<bool> extended = bool_key(body, "extended_headers", false);
+  if (!extended.ok()) return std::move(extended).error();
+  state.agreement.extended_headers = extended.value();
+  if (state.agreement.extended_headers && !state.agreement.structured_replies) {
+    return bad_value("extended_headers", "false without structured replies");
+  }
+  if (const Json* contexts = body.find("contexts")) {
+    const Json::Object* members = contexts->as_object();
+    const Json* base = contexts->find(kBaseAllocation);
+    bool known = members != nullptr && members->size() == (base != nullptr ? 1u : 0u) &&
+                 (base == nullptr || base->as_unsigned() == kBaseAllocationId);
+    if (!known) return bad_value("contexts", "{} or {\"base:allocation\":1}");
+    state.agreement.base_allocation = base != nullptr;
+  }
+  if (state.agreement.base_allocation && !state.agreement.structured_replies) {
+    return bad_value("contexts", "empty without structured replies");
+  }
+  if (const Json* unread = body.find("unread")) {
+    const std::string* text = unread->as_string();
+    auto bytes = text != nullptr ? from_hex(*text) : std::nullopt;
+    std::size_t header = extended.value() ? sizeof(ExtendedRequestWire) : sizeof(RequestWire);
+    if (!bytes || bytes->size() >= header) {
+      return bad_value("unread", extended.value() ? "at most 62 digits" : "at most 54 digits");
+    }
+    state.unread = std::move(*bytes);
+  }
+  return state;
+}
+
 Result<HandoffExport> parse_export(const Json& body) {
   AnswerReader reader(body);
   HandoffExport info;
@@ -296,6 +304,7 @@ Result<HandoffExport> parse_export(const Json& body) {
   info.description = reader.text("description");
   info.shared_open = reader.truth("shared_open", false);
   info.swap_fit = reader.truth("swap_fit", false);
+  info.mapping = reader.text("mapping");
   if (const Json* sizes = body.find("block_size"))
     info.block_size = parse_block_size(*sizes, reader);
   std::string survives = reader.text("survives");

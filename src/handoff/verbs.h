@@ -36,6 +36,7 @@ struct HandoffServe {
   std::optional<std::uint16_t> flags;
   std::optional<HandoffState> state;  // transmission only
   bool insecure = false;              // without TLS although the server requires it
+  bool hold = false;                  // transmission only: the export is opened, no more
 };
 
 // What both answers say about an export.
@@ -51,6 +52,7 @@ struct HandoffExport {
   Survives survives = Survives::nothing;
   bool shared_open = false;
   bool swap_fit = false;
+  std::string mapping;  // by which filters, and how, other bytes are where; "": none
 
   bool read_only() const { return (transmission_flags & 2) != 0; }
 };
@@ -71,6 +73,8 @@ Json to_json(const HandoffServed& served);
 // one that is not known.
 Result<HandoffQuery> parse_query(const Json& body);
 Result<HandoffServe> parse_serve(const Json& body);
+// Its "state", which also the answer to take-over has.
+Result<HandoffState> parse_state(const Json& body);
 
 // Answers of a server that is not trusted: protocol_error when something is missing, has another
 // type or is out of range. Keys that are not known are left alone.

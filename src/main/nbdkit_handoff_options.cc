@@ -114,7 +114,7 @@ Result<void> HandoffOptions::add_user(std::string_view text) {
 Result<void> HandoffOptions::check(std::optional<int> kept_memory_fd) const {
   std::vector<int> named;
   for (const GivenSocket& socket : given) named.push_back(socket.fd);
-  if (fd) named.push_back(*fd);
+  named.insert(named.end(), fds.begin(), fds.end());
   if (kept_memory_fd) named.push_back(*kept_memory_fd);
   std::sort(named.begin(), named.end());
   auto twice = std::adjacent_find(named.begin(), named.end());

@@ -25,11 +25,11 @@ struct HandoffOptions {
   std::string path;  // absolute; empty without --handoff
   mode_t mode = 0600;
   std::vector<uid_t> users;
-  std::optional<int> fd;
+  std::vector<int> fds;
 
   bool any() const { return inherits() || !path.empty(); }
   // Whether a descriptor comes from who started the program.
-  bool inherits() const { return fd.has_value() || !given.empty(); }
+  bool inherits() const { return !fds.empty() || !given.empty(); }
 
   // Each takes one option's argument. An Error is the line for the user.
   Result<void> add_given(std::string_view text);

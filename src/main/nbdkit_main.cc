@@ -88,8 +88,8 @@ class Program {
   const NotifySocket& manager_;
   Activation activation_;
   const pid_t parent_ = ::getppid();
-  UniqueFd control_;             // of --handoff-fd
-  std::vector<UniqueFd> given_;  // as options_.handoff.given
+  std::vector<UniqueFd> controls_;  // as options_.handoff.fds
+  std::vector<UniqueFd> given_;     // as options_.handoff.given
   Environment environment_;
   std::atomic<bool> stop_asked_{false};  // by the plugin, perhaps before the service is there
   PluginHost host_;
@@ -162,7 +162,9 @@ Result<void> Program::adopt(const std::optional<int>& number, std::string_view o
 }
 
 Result<void> Program::load() {
-  NBDKIT_TRY(adopt(options_.handoff.fd, "--handoff-fd", control_));
+  for (int fd : options_.handoff.fds) {
+    NBDKIT_TRY(adopt(fd, "--handoff-fd", controls_.emplace_back()));
+  }
   for (const GivenSocket& given : options_.handoff.given) {
     NBDKIT_TRY(adopt(given.fd, "--fd", given_.emplace_back()));
     Result<void> usable = check_stream_socket(given.fd);
@@ -252,7 +254,7 @@ Result<void> Program::open_sockets_and_fork() {
   if (options_.exit_with_parent) stop_with_parent(parent_);
   if (!options_.stays()) return go_to_background();
   // The keeper has detached from its caller, whose folder must not stay in use either.
-  if (control_ && ::chdir("/") != 0) return os_error("chdir /");
+  if (!controls_.empty() && ::chdir("/") != 0) return os_error("chdir /");
   return {};
 }
 
@@ -260,7 +262,7 @@ Result<void> Program::open_doors(Service& service) {
   NBDKIT_TRY(service.accept_on(std::move(sockets_->listening)));
   NBDKIT_TRY(announce());
   if (options_.single) NBDKIT_TRY(service.serve_streams(std::move(*streams_)));
-  if (control_) NBDKIT_TRY(service.take_handoffs(std::move(control_)));
+  for (UniqueFd& control : controls_) NBDKIT_TRY(service.take_handoffs(std::move(control)));
   if (sockets_->handoff) NBDKIT_TRY(service.take_handoffs(std::move(sockets_->handoff)));
   for (UniqueFd& control : activation_.control) {
     NBDKIT_TRY(service.take_handoffs(std::move(control)));

@@ -221,7 +221,7 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
     case kHandoff:
       return options.handoff.set_path(text);
     case kHandoffFd:
-      return store(parse_fd(row.spelling(), text), options.handoff.fd);
+      return store(parse_fd(row.spelling(), text), options.handoff.fds.emplace_back());
     case kHandoffMode:
       return options.handoff.set_mode(text);
     case kHandoffUser:

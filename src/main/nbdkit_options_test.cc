@@ -144,7 +144,7 @@ TEST(NbdkitOptions, ADebugFlagNamesASymbolOfTheModule) {
 }
 
 TEST(NbdkitOptions, InheritedDescriptorsLieAboveStderr) {
-  EXPECT_EQ(parse({"--handoff-fd=7", "null"}).value().handoff.fd, 7);
+  EXPECT_EQ(parse({"--handoff-fd=7", "null"}).value().handoff.fds, std::vector<int>{7});
   EXPECT_EQ(parse({"--kept-memory-fd=9", "null"}).value().kept_memory_fd, 9);
   EXPECT_NE(refusal({"--handoff-fd=2", "null"}).find("above 2"), std::string::npos);
   EXPECT_NE(refusal({"--handoff-fd=x", "null"}).find("--handoff-fd: "), std::string::npos);

@@ -63,8 +63,8 @@ Result<void> Service::take_handoffs(UniqueFd control) {
       log_.debug("", "the last handoff socket has gone");
       stop_if_over();
     };
-    handoff_.emplace(loop_, server_, log_, HandoffTerms{stack_.contract()}, handoff_options_.users,
-                     emptied);
+    handoff_.emplace(loop_, server_, log_, HandoffTerms{stack_.contract(), stack_.mapping()},
+                     handoff_options_.users, emptied);
   }
   return handoff_->open(std::move(control));
 }
