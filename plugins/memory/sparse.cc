@@ -94,20 +94,6 @@ Result<void> Sparse::get_ready() {
                  fmt::format("size={}: an attached disk in memory can have at most {} bytes", size_,
                              kKeptSizeMax));
   }
-  struct stat status;
-  if (::fstat(kept_, &status) != 0) return os_error("the memory kept for the disk: fstat");
-  auto kept_size = static_cast<std::uint64_t>(status.st_size);
-  if (kept_size == size_) return {};
-  if (kept_size != 0) {
-    return Error(std::errc::invalid_argument,
-                 fmt::format("size={}: the memory kept for this disk is of one with {} bytes; "
-                             "give that size, or detach and attach anew",
-                             size_, kept_size));
-  }
-  // To the full size now: touching what is mapped beyond the end of a file is a fatal signal.
-  if (::ftruncate(kept_, static_cast<off_t>(size_)) != 0) {
-    return os_error(fmt::format("size={}: the memory kept for the disk", size_));
-  }
   return {};
 }
 
@@ -116,13 +102,23 @@ Result<void> Sparse::load() {
   if (kept_ < 0) return {};
   std::lock_guard lock(load_mutex_);
   if (loaded_) return {};
+  struct stat status;
+  if (::fstat(kept_, &status) != 0) return os_error("the memory kept for the disk: fstat");
+  // To the full size: touching what is mapped beyond the end of a file is a fatal signal. A disk
+  // may grow with the next server, and what is behind the end of a smaller one stays.
+  if (static_cast<std::uint64_t>(status.st_size) < size_ &&
+      ::ftruncate(kept_, static_cast<off_t>(size_)) != 0) {
+    return os_error(fmt::format("size={}: the memory kept for the disk", size_));
+  }
   for (off_t at = 0; static_cast<std::uint64_t>(at) < size_;) {
     off_t data = ::lseek(kept_, at, SEEK_DATA);
     if (data < 0 && errno == ENXIO) break;
     if (data < 0) return os_error("the memory kept for the disk: lseek");
     at = ::lseek(kept_, data, SEEK_HOLE);
     if (at < 0) return os_error("the memory kept for the disk: lseek");
-    NBDKIT_TRY(mark_used(static_cast<std::uint64_t>(data), static_cast<std::uint64_t>(at)));
+    if (static_cast<std::uint64_t>(data) >= size_) break;
+    NBDKIT_TRY(mark_used(static_cast<std::uint64_t>(data),
+                         std::min(size_, static_cast<std::uint64_t>(at))));
   }
   loaded_ = true;
   return {};

@@ -258,13 +258,15 @@ TEST_F(Kept, TrimAndZeroGiveMemoryBack) {
   EXPECT_EQ(blocks(), 0u);
 }
 
-TEST_F(Kept, ADiskOfAnotherSizeIsRefused) {
-  (void)memory("1M", "sparse", again());
-  auto made = Stack::plugin("memory", {{"size", "2M"}}, again());
-  ASSERT_FALSE(made.ok());
-  EXPECT_EQ(made.error().message(),
-            "size=2097152: the memory kept for this disk is of one with 1048576 bytes; give that "
-            "size, or detach and attach anew");
+TEST_F(Kept, ADiskMayBeOfAnotherSizeAgain) {
+  ASSERT_TRUE(memory("1M", "sparse", again())->write(kMiB - 4, "last").ok());
+  {
+    auto larger = memory("2M", "sparse", again());
+    EXPECT_EQ(larger->read(kMiB - 4, 8).value(), std::string("last\0\0\0\0", 8));
+    ASSERT_TRUE(larger->write(2 * kMiB - 4, "end.").ok());
+  }
+  EXPECT_EQ(memory("1M", "sparse", again())->read(kMiB - 4, 4).value(), "last");
+  EXPECT_EQ(memory("2M", "sparse", again())->read(2 * kMiB - 4, 4).value(), "end.");
 }
 
 TEST_F(Kept, MoreThanCanBeMappedIsRefused) {

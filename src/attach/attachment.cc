@@ -16,6 +16,7 @@
 #include "attach/server_command.h"
 #include "attach/udev.h"
 #include "base/check.h"
+#include "handoff/handoff_door.h"
 #include "netlink/exit_code.h"
 
 namespace nbdkit {
@@ -42,10 +43,6 @@ std::string new_identifier() {
   std::string uuid;
   std::getline(file, uuid);
   return uuid;
-}
-
-std::uint64_t block_size_of(const HandoffExport& info) {
-  return std::max<std::uint64_t>(kSectorSize, info.block_size.minimum);
 }
 
 }  // namespace
@@ -76,6 +73,7 @@ Task<void> Attachment::make() {
     made_ = true;
     served_since_ = loop_.now();
     server_->is_ready();
+    watch_size();
     co_return;
   }
   if (interrupted_) co_await fail(Error(std::errc::operation_canceled, "interrupted"));
@@ -145,16 +143,35 @@ Task<void> Attachment::start_server() {
   if (!lock.ok()) co_await fail(std::move(lock).error());
   server_lock_.emplace(std::move(lock).value());
   HandoffExport info = co_await start_and_ask();
-  export_ = std::move(info);
+  export_ = info;
+  served_ = std::move(info);
+}
+
+Result<void> Attachment::start_process(ServerProcess& server, const AttachOptions& options,
+                                       int program, int start, const ServerLock& lock,
+                                       std::string& door) {
+  Result<UniqueFd> taken = lock.take();
+  if (!taken.ok()) return std::move(taken).error();
+  door = folder_->door_name(index_);
+  Result<UniqueFd> listening = listen_handoff(folder_->path_of(door), 0600);
+  if (!listening.ok()) return std::move(listening).error();
+  ServerResources resources{program, kept_memory_.get(), taken.value().get(), start,
+                            listening.value().get()};
+  for (const auto& [number, fd] : named_) resources.named[number] = fd.get();
+  return server.start(options, resources, [this] { server_ended(); });
+}
+
+// Until then the device's number may not be known, or another server may have the place.
+void Attachment::name_door() {
+  std::string name = RunFolder::file_name(*index_, RunFolder::kHandoff);
+  Result<void> named = folder_->rename_file(door_, name);
+  if (!named.ok()) log_.error("", "{}", named.error().message());
+  door_.clear();
 }
 
 Task<HandoffExport> Attachment::start_and_ask() {
-  Result<UniqueFd> lock = server_lock_->take();
-  if (!lock.ok()) co_await fail(std::move(lock).error());
-  ServerResources resources{program_.get(), kept_memory_.get(), lock.value().get(), start_.get()};
-  for (const auto& [number, fd] : named_) resources.named[number] = fd.get();
-  Result<void> started = server_->start(options_, resources, [this] { server_ended(); });
-  lock.value().reset();
+  Result<void> started =
+      start_process(*server_, options_, program_.get(), start_.get(), *server_lock_, door_);
   if (!started.ok()) co_await fail(std::move(started).error());
   HandoffQuery query;
   query.export_name = options_.export_name;
@@ -165,8 +182,12 @@ Task<HandoffExport> Attachment::start_and_ask() {
   co_return std::move(info).value();
 }
 
+std::uint64_t Attachment::device_block_size() const {
+  return std::max<std::uint64_t>(kSectorSize, export_.block_size.minimum);
+}
+
 Result<void> Attachment::check_export() const {
-  std::uint64_t block = block_size_of(export_);
+  std::uint64_t block = device_block_size();
   auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   if (block > page) {
     return attach_error(
@@ -195,7 +216,7 @@ Task<void> Attachment::give_connections(std::vector<UniqueFd>& kernel_ends) {
   HandoffServe serve;
   serve.export_name = options_.export_name;
   serve.kernel = true;
-  serve.size = export_.size;
+  serve.size = served_.size;
   serve.flags = export_.transmission_flags;
   while (server_ends_.size() < options_.connections) {
     int ends[2];
@@ -223,7 +244,7 @@ ConnectRequest Attachment::connect_request(const std::vector<UniqueFd>& kernel_e
   ConnectRequest request;
   request.index = index_;
   request.size = export_.size;
-  request.block_size = block_size_of(export_);
+  request.block_size = device_block_size();
   request.server_flags = export_.transmission_flags;
   request.client_flags.destroy_on_disconnect = will_be_new();
   request.request_timeout = options_.request_timeout;
@@ -301,6 +322,7 @@ Task<std::uint32_t> Attachment::connect_once() {
 }
 
 Task<void> Attachment::make_usable() {
+  name_door();
   Result<void> left = leave_files();
   if (!left.ok()) co_await fail(std::move(left).error());
   co_await set_recheck();
@@ -372,6 +394,7 @@ void Attachment::cut_off() {
 void Attachment::server_ended() {
   if (!made_ && spared_) return;  // adopt() looks.
   if (!made_) return cut_off();
+  if (change_ != Change::none) return server_ended_in_change();
   // Whoever brings a server back sees by itself that this one has ended.
   if (closed_ || recovering_ || !attached_) return;
   // Our own descriptors of the dead server's sockets keep the driver from noticing.
@@ -380,7 +403,8 @@ void Attachment::server_ended() {
   if (state_after_server_end(export_.survives, export_.read_only()) == DeviceState::lost) {
     return lose();
   }
-  begin_recovery();
+  go_back_to_previous();
+  begin_recovery(fmt::format("the server {}", server_->end()));
 }
 
 void Attachment::take_events() {
@@ -426,6 +450,7 @@ Task<std::string> Attachment::detach(DetachOptions options) {
     co_await fail(
         attach_error(ExitCode::busy, fmt::format("/dev/nbd{} is being detached already", *index_)));
   }
+  co_await wait_for_change();
   if (!options.force) co_await wait_for_recovery();
   resumed_ = state_;
   set_state(DeviceState::detaching, reason_);
@@ -449,6 +474,8 @@ Task<std::string> Attachment::detach(DetachOptions options) {
 
 Task<void> Attachment::close() {
   if (std::exchange(closed_, true)) co_return;
+  if (successor_) hang_up_successor();
+  co_await wait_for_change();
   if (lost_node_) co_await release_lost();
   if (attached_ && !spared_) {
     shut_down_connections();
@@ -464,6 +491,7 @@ Task<void> Attachment::close() {
   co_await server_->stop(interrupted_ || recovering_);
   events_.reset();
   co_await gate_.drained();
+  if (folder_ && !door_.empty()) folder_->remove_file(door_);
   if (folder_ && lock_) {
     if (!spared_) folder_->remove_state(*index_);
     folder_->remove_lock(*index_);

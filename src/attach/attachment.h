@@ -8,12 +8,15 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "async/fd_watch.h"
 #include "async/gate.h"
 #include "async/loop.h"
 #include "attach/attachment_status.h"
+#include "attach/connection_move.h"
 #include "attach/detach.h"
 #include "attach/keeper_log.h"
 #include "attach/living_server.h"
@@ -28,6 +31,12 @@
 #include "netlink/nbd_control.h"
 
 namespace nbdkit {
+
+// How long requests waited during an upgrade.
+struct UpgradeReport {
+  Nanoseconds hand_over{0};  // the old server answered what it had received
+  Nanoseconds activate{0};   // the new one opened its export
+};
 
 // One loop's; its thread only, and this never touches the device on it.
 class Attachment final : private DetachPeer {
@@ -53,6 +62,14 @@ class Attachment final : private DetachPeer {
   // Ends with who keeps the device from going away.
   Task<std::string> detach(DetachOptions options);
 
+  // Another server in place of this one, while the device is in use (attachment_upgrade.cc). After
+  // an Error the old one serves on; should it have ended meanwhile, it is started again. `wanted`
+  // outlives the Task.
+  Task<UpgradeReport> upgrade(const UpgradeOptions& wanted);
+
+  // The device gets the size that its export has now, in bytes (attachment_resize.cc).
+  Task<std::uint64_t> resize(bool may_shrink);
+
   // Ends whatever is there: the device, the server, the lock. May be called again.
   Task<void> close();
   // Instead of close(): the device and its server go on, for another keeper.
@@ -68,13 +85,34 @@ class Attachment final : private DetachPeer {
   std::vector<int> files_to_store() const;
 
  private:
+  // What a server is started from.
+  struct Launch {
+    AttachOptions options;
+    UniqueFd program;
+    UniqueFd start;  // saved_options.h
+  };
+  // A server that is being made ready.
+  struct Successor {
+    Successor(Launch what, ServerLock own, std::unique_ptr<ServerProcess> started)
+        : launch(std::move(what)), lock(std::move(own)), process(std::move(started)) {}
+
+    Launch launch;
+    ServerLock lock;
+    std::unique_ptr<ServerProcess> process;
+    std::string door;
+  };
+
   Task<void> take_steps();
   Task<void> open_control(const Modprobe* modprobe);
   Result<void> take_free_device();
   Result<void> take_lock();
   Task<void> start_server();
+  Result<void> start_process(ServerProcess& server, const AttachOptions& options, int program,
+                             int start, const ServerLock& lock, std::string& door);
+  void name_door();
   Task<HandoffExport> start_and_ask();
   Result<void> check_export() const;
+  std::uint64_t device_block_size() const;
   Task<void> give_connections(std::vector<UniqueFd>& kernel_ends);
   bool will_be_new() const;
   ConnectRequest connect_request(const std::vector<UniqueFd>& kernel_ends) const;
@@ -95,7 +133,7 @@ class Attachment final : private DetachPeer {
   void take_events();
 
   // After the server has ended by itself: attachment_recovery.cc.
-  void begin_recovery();
+  void begin_recovery(std::string why);
   Task<void> recover();
   Task<void> end_server();
   Result<std::vector<pid_t>> end_processes() const;
@@ -110,6 +148,31 @@ class Attachment final : private DetachPeer {
   Task<void> fail_requests();
   Task<void> hold_lost();
   Task<bool> release_lost();
+
+  // Another server while the old one runs: attachment_upgrade.cc.
+  Result<void> check_may_change(std::string_view what) const;
+  Task<void> end_change(const std::string& error);
+  Result<void> check_may_upgrade(const UpgradeOptions& wanted) const;
+  Result<Launch> launch_of(const UpgradeOptions& wanted) const;
+  Task<UpgradeReport> replace_server(const UpgradeOptions& wanted);
+  Task<void> prepare_successor(const UpgradeOptions& wanted);
+  Task<UpgradeReport> move_to_successor(const UpgradeOptions& wanted);
+  Result<void> check_successor(const HandoffExport& info, const UpgradeOptions& wanted) const;
+  Task<void> end_successor();
+  void take_successor(HandoffExport info, bool changes_data);
+  Task<void> retire(std::unique_ptr<ServerProcess> server, ServerLock lock);
+  void go_back_to_previous();
+  void server_ended_in_change();
+  void hang_up_successor();
+  Task<void> wait_for_change();
+
+  // attachment_resize.cc
+  Task<std::uint64_t> follow_size(bool may_shrink);
+  Result<void> check_size(std::uint64_t size, bool may_shrink) const;
+  Task<void> reopen(std::uint64_t size);
+  Task<void> set_kernel_size(std::uint64_t size);
+  void watch_size();
+  Task<void> look_at_size();
 
   // Of a device that another keeper has attached: attachment_adoption.cc.
   bool is_to_adopt() const;
@@ -148,9 +211,11 @@ class Attachment final : private DetachPeer {
   UniqueFd kept_memory_;  // of plugins whose data outlives the server
   UniqueFd start_;        // saved_options.h
   std::optional<ServerLock> server_lock_;
-  std::string missing_;            // parameters that a successor would need, in an adopted device
+  std::string door_;     // a file in the folder, as long as the server's has no lasting name
+  std::string missing_;  // parameters that a successor would need, in an adopted device
   std::map<int, UniqueFd> named_;  // descriptors of the plugin's parameters, in an adopted device
-  HandoffExport export_;
+  HandoffExport export_;           // what the device promises
+  HandoffExport served_;           // what the server has, which may be more
   std::vector<UniqueFd> server_ends_;     // ours, of the connections
   std::vector<std::uint32_t> strangers_;  // devices that the kernel chose and others have locked
   std::string backend_;
@@ -170,6 +235,11 @@ class Attachment final : private DetachPeer {
   Nanoseconds served_since_{0};
   std::uint64_t restarts_ = 0;
   std::string last_error_;
+  enum class Change { none, preparing, moving } change_ = Change::none;  // of server or size
+  std::unique_ptr<Successor> successor_;
+  std::optional<Launch> previous_;  // until previous_until_
+  Nanoseconds previous_until_{0};
+  std::uint64_t upgrades_ = 0;
   UniqueFd lost_node_;  // keeps a device that nothing can serve any more from vanishing
   std::unique_ptr<FdWatch> events_;
 };

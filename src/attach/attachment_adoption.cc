@@ -12,6 +12,7 @@
 
 #include "attach/attachment.h"
 #include "attach/keeper_identity.h"
+#include "handoff/handoff_door.h"
 #include "netlink/exit_code.h"
 
 namespace nbdkit {
@@ -95,6 +96,7 @@ Task<void> Attachment::adopt() {
   made_ = true;
   served_since_ = loop_.now();
   server_->is_ready();
+  watch_size();
   if (!server_->end().empty()) server_ended();
 }
 
@@ -157,8 +159,10 @@ Result<void> Attachment::understand(const Json& state) {
   Result<HandoffExport> parsed = parse_export(*info);
   if (!parsed.ok()) return std::move(parsed).error();
   export_ = std::move(parsed).value();
+  served_ = export_;
   backend_ = *state.find("backend")->as_string();
   restarts_ = number_of(state, "restarts");
+  upgrades_ = number_of(state, "upgrades");
   const Json* error = state.find("last_error");
   if (error != nullptr && error->as_string() != nullptr) last_error_ = *error->as_string();
   return ServerLock::open(*folder_, *index_, server_lock_);
@@ -229,7 +233,11 @@ Result<void> Attachment::adopt_server(const Json& handover, LivingServer server)
   drop_refused_connections();
   pid_t pid = server.pid();
   UniqueFd words = server.words();
-  return server_->adopt(pid, server.take_process(), std::move(words), numbers,
+  Result<UniqueFd> control =
+      connect_handoff(folder_->path_of(RunFolder::file_name(*index_, RunFolder::kHandoff)));
+  if (!control.ok()) log_.warning("", "{}; it cannot be upgraded", control.error().message());
+  return server_->adopt(pid, server.take_process(), std::move(words),
+                        control.ok() ? std::move(control).value() : UniqueFd(), numbers,
                         [this] { server_ended(); });
 }
 
@@ -302,6 +310,7 @@ AttachmentStatus Attachment::status() const {
   status.connections = options_.connections;
   status.connections_dead = dead_;
   status.restarts = restarts_;
+  status.upgrades = upgrades_;
   status.last_error = last_error_;
   status.plugin = plugin_name(options_);
   status.filters = filter_names(options_);

@@ -28,11 +28,11 @@ std::string list_of(const std::vector<pid_t>& processes) {
 
 }  // namespace
 
-void Attachment::begin_recovery() {
+void Attachment::begin_recovery(std::string why) {
   if (!gate_.enter()) return;
   recovering_ = true;
   restart_policy_.has_served(loop_.now() - served_since_);
-  last_error_ = fmt::format("the server {}", server_->end());
+  last_error_ = std::move(why);
   log_.error("", "/dev/nbd{}: {}; it is started again, requests wait for up to {} s", *index_,
              last_error_, options_.dead_timeout.count());
   set_state(DeviceState::waiting, last_error_ + "; another one is started");
@@ -113,10 +113,13 @@ Result<std::vector<pid_t>> Attachment::end_processes() const {
 
 Task<void> Attachment::bring_back() {
   server_ends_.clear();
+  if (!door_.empty()) folder_->remove_file(door_);
   server_ = std::make_unique<ServerProcess>(loop_, log_);
   HandoffExport info = co_await start_and_ask();
   Result<void> same = check_same(info);
   if (!same.ok()) co_await fail(std::move(same).error());
+  served_ = std::move(info);
+  name_door();
   co_await replace_connections();
   if (server_->end().empty()) co_return;
   co_await server_->explain(Error(std::errc::connection_reset, "the server ended"));
@@ -129,7 +132,7 @@ Result<void> Attachment::check_same(const HandoffExport& successor) const {
                                     "is served",
                                     successor.identity, export_.identity));
   }
-  if (successor.size != export_.size) {
+  if (successor.size < export_.size) {
     return attach_error(ExitCode::identity_mismatch,
                         fmt::format("the export has {} bytes now instead of {}, so nothing of it "
                                     "is served",

@@ -117,6 +117,7 @@ Json to_json(const AttachmentStatus& status) {
       .set("survives", or_null(status.survives))
       .set("identity", or_null(status.identity))
       .set("restarts", status.managed() ? Json(status.restarts) : Json())
+      .set("upgrades", status.managed() ? Json(status.upgrades) : Json())
       .set("last_error", or_null(status.last_error))
       .set("backend", or_null(device.backend))
       .set("diskseq", device.diskseq)
@@ -149,6 +150,8 @@ Result<AttachmentStatus> parse_attachment(const Json& json, NbdDevice device) {
   status.identity = text_of(json, "identity");
   auto restarts = number_of(json, "restarts");
   if (restarts && *restarts >= 0) status.restarts = static_cast<std::uint64_t>(*restarts);
+  auto upgrades = number_of(json, "upgrades");
+  if (upgrades && *upgrades >= 0) status.upgrades = static_cast<std::uint64_t>(*upgrades);
   status.last_error = text_of(json, "last_error");
   const Json* filters = json.find("filters");
   if (filters != nullptr && filters->as_array() != nullptr) {
@@ -178,7 +181,7 @@ std::string describe(const AttachmentStatus& status) {
                        status.connections_dead);
     out += fmt::format("  keeper       {}\n  server       {}\n", number_or_dash(status.pid),
                        number_or_dash(status.server_pid));
-    out += fmt::format("  restarts     {}\n", status.restarts);
+    out += fmt::format("  restarts     {}\n  upgrades     {}\n", status.restarts, status.upgrades);
     if (!status.last_error.empty()) out += fmt::format("  last error   {}\n", status.last_error);
   }
   std::vector<std::string> partitions;

@@ -29,7 +29,7 @@ class ControlHandler {
 class ControlServer final : private Watcher {
  public:
   static constexpr std::size_t kClientsMax = 16;
-  static constexpr std::size_t kLineMax = 64 * 1024;
+  static constexpr std::size_t kLineMax = 1024 * 1024;
 
   // What is passed outlives this.
   ControlServer(Loop& loop, ControlHandler& handler);

@@ -28,7 +28,7 @@ constexpr bool is_served(DeviceState state) {
 // What becomes of a device whose server has ended by itself. `read_only`: nothing was written that
 // could be gone.
 constexpr DeviceState state_after_server_end(Survives survives, bool read_only) {
-  // `flushed` would need every write to be written through to be as good as `durable`.
+  // `flushed` is what cannot be written through (handoff's "peer":"kernel").
   bool data_gone = survives != Survives::durable && !read_only;
   return data_gone ? DeviceState::lost : DeviceState::waiting;
 }

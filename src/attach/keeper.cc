@@ -9,8 +9,28 @@
 #include <utility>
 
 #include "attach/keeper_identity.h"
+#include "attach/upgrade_call.h"
 
 namespace nbdkit {
+namespace {
+
+// The only parameter of two methods.
+Result<bool> force_of(const RpcCall& call) {
+  const Json::Object* params = call.params.as_object();
+  bool force = false;
+  for (std::size_t i = 0; params != nullptr && i < params->size(); ++i) {
+    const Json::Member& member = (*params)[i];
+    std::optional<bool> value = member.value.as_bool();
+    if (member.name != "force" || !value) {
+      return Error(std::errc::argument_out_of_domain,
+                   fmt::format("\"{}\" takes \"force\", which is true or false", call.method));
+    }
+    force = *value;
+  }
+  return force;
+}
+
+}  // namespace
 
 Keeper::Keeper(const AttachOptions& options, Attachment::StoredFiles stored, KeeperLog& log,
                KeeperReport& report, const NotifySocket& manager)
@@ -175,11 +195,13 @@ void Keeper::tell_manager(std::string_view notice) const {
 }
 
 bool Keeper::knows(std::string_view method) const {
-  return method == "status" || method == "detach";
+  return method == "status" || method == "detach" || method == "upgrade" || method == "resize";
 }
 
 Task<Json> Keeper::call(const RpcCall& call) {
   if (call.method == "detach") return call_detach(call);
+  if (call.method == "upgrade") return call_upgrade(call);
+  if (call.method == "resize") return call_resize(call);
   if (!call.params.is_null() && !call.params.as_object()->empty()) {
     return Task<Json>(Error(std::errc::argument_out_of_domain, "\"status\" takes no parameters"));
   }
@@ -187,21 +209,32 @@ Task<Json> Keeper::call(const RpcCall& call) {
 }
 
 Task<Json> Keeper::call_detach(const RpcCall& call) {
+  Result<bool> force = force_of(call);
+  if (!force.ok()) co_await fail(std::move(force).error());
   DetachOptions options;
-  const Json::Object* params = call.params.as_object();
-  for (std::size_t i = 0; params != nullptr && i < params->size(); ++i) {
-    const Json::Member& member = (*params)[i];
-    std::optional<bool> value = member.value.as_bool();
-    if (member.name != "force" || !value) {
-      co_await fail(Error(std::errc::argument_out_of_domain,
-                          "\"detach\" takes \"force\", which is true or false"));
-    }
-    options.force = *value;
-  }
+  options.force = force.value();
   std::string held = co_await detach(options);
   Json answer = Json::object();
   answer.set("detached", true).set("held", held.empty() ? Json() : Json(held));
   co_return answer;
+}
+
+Task<Json> Keeper::call_resize(const RpcCall& call) {
+  Result<bool> force = force_of(call);
+  if (!force.ok()) co_await fail(std::move(force).error());
+  if (!ready_) co_await fail(attach_error(ExitCode::busy, "the device is not attached yet"));
+  std::uint64_t size = co_await attachment_.resize(force.value());
+  co_return Json::object().set("size", size);
+}
+
+Task<Json> Keeper::call_upgrade(const RpcCall& call) {
+  Result<UpgradeOptions> parsed = parse_upgrade_call(call.params);
+  if (!parsed.ok()) co_await fail(std::move(parsed).error());
+  if (!ready_) co_await fail(attach_error(ExitCode::busy, "the device is not attached yet"));
+  const UpgradeOptions wanted = std::move(parsed).value();
+  UpgradeReport report = co_await attachment_.upgrade(wanted);
+  store_files();
+  co_return to_json(report);
 }
 
 }  // namespace nbdkit

@@ -64,6 +64,8 @@ class Keeper final : private ControlHandler {
   bool knows(std::string_view method) const override;
   Task<Json> call(const RpcCall& call) override;
   Task<Json> call_detach(const RpcCall& call);
+  Task<Json> call_upgrade(const RpcCall& call);
+  Task<Json> call_resize(const RpcCall& call);
 
   const bool reattaches_;
   KeeperLog& log_;

@@ -43,6 +43,16 @@ struct AttachOptions {
   bool reattach = false;
 };
 
+// What a successor is started from: the rest of AttachOptions is the device's, and stays.
+struct UpgradeOptions {
+  // Empty: the path that the device was attached with, where there may be another program now.
+  std::string server;
+  // Its user, group, filters, server_options, plugin and surroundings; none: as they are.
+  std::optional<AttachOptions> start;
+  // Other data, or the same in other places, is meant to be there.
+  bool changes_data = false;
+};
+
 struct DetachOptions {
   bool force = false;  // also when the device is in use or its data cannot be flushed
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "attach/run_folder.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
@@ -8,11 +9,14 @@
 
 #include <array>
 #include <cstdio>
+#include <memory>
 
 #include "netlink/exit_code.h"
 
 namespace nbdkit {
 namespace {
+
+constexpr std::string_view kStarting = "handoff.of-process-";
 
 Error unsafe(const std::string& path, std::string_view why) {
   return attach_error(ExitCode::not_permitted,
@@ -58,7 +62,24 @@ Result<RunFolder> RunFolder::open(std::string path) {
     }
     return os_error(path);
   }
-  return open_existing(std::move(path));
+  Result<RunFolder> folder = open_existing(std::move(path));
+  if (folder.ok()) folder.value().remove_abandoned_doors();
+  return folder;
+}
+
+std::string RunFolder::door_name(std::optional<std::uint32_t> index) {
+  if (index) return file_name(*index, "handoff.new");
+  return fmt::format("{}{}", kStarting, ::getpid());
+}
+
+void RunFolder::remove_abandoned_doors() const {
+  std::unique_ptr<DIR, int (*)(DIR*)> files(::opendir(path_.c_str()), ::closedir);
+  while (dirent* entry = files ? ::readdir(files.get()) : nullptr) {
+    std::string_view name = entry->d_name;
+    if (!name.starts_with(kStarting)) continue;
+    std::string process = fmt::format("/proc/{}", name.substr(kStarting.size()));
+    if (::access(process.c_str(), F_OK) != 0) remove_file(std::string(name));
+  }
 }
 
 Result<RunFolder> RunFolder::open_existing(std::string path) {
@@ -193,7 +214,8 @@ Result<std::string> RunFolder::read_start(std::uint32_t index) const {
 }
 
 void RunFolder::remove_state(std::uint32_t index) const {
-  for (std::string_view kind : {"json", "sock", "start", "server", "json.new", "start.new"}) {
+  for (std::string_view kind :
+       {"json", "sock", "start", "server", "handoff", "handoff.new", "json.new", "start.new"}) {
     remove_file(file_name(index, kind));
   }
 }

@@ -6,6 +6,7 @@
 //   nbdN.json   what the keeper would say, for when it is gone
 //   nbdN.sock   the keeper's control socket
 //   nbdN.start  what servers are started from, for when keeper and server are gone
+//   nbdN.handoff  the server's control socket, for a keeper that has not started it
 //   nbdN.server flock: a server of the device, or a program that it has started, runs
 #pragma once
 
@@ -27,6 +28,10 @@ class RunFolder {
   static constexpr std::size_t kFileMax = 64 * 1024;
   static constexpr std::size_t kStartMax = 16 * 1024 * 1024;  // arguments and environment
   static constexpr std::string_view kServer = "server";
+  static constexpr std::string_view kHandoff = "handoff";
+  // Of the next server's control socket, until it serves. One of a device whose number is not known
+  // yet is of this process, and is removed by open() when that has gone.
+  static std::string door_name(std::optional<std::uint32_t> index);
 
   // Makes it when it is missing. Errors: not_permitted when it is not ours alone.
   static Result<RunFolder> open(std::string path = std::string(kPath));
@@ -47,6 +52,7 @@ class RunFolder {
   void remove_state(std::uint32_t index) const;
 
   std::string socket_path(std::uint32_t index) const;
+  std::string path_of(std::string_view name) const { return path_ + "/" + std::string(name); }
 
   // "nbd0.lock"
   static std::string file_name(std::uint32_t index, std::string_view kind);
@@ -56,12 +62,14 @@ class RunFolder {
   // In place of one that is there.
   Result<void> name_file(int file, const std::string& name) const;
   Result<UniqueFd> open_file(const std::string& name) const;
+  // In place of one that is there.
+  Result<void> rename_file(const std::string& from, const std::string& to) const;
+  void remove_file(const std::string& name) const;
 
  private:
   // In place of one that is there. Mode 0600.
   Result<UniqueFd> create_file(const std::string& name) const;
-  Result<void> rename_file(const std::string& from, const std::string& to) const;
-  void remove_file(const std::string& name) const;
+  void remove_abandoned_doors() const;
   RunFolder(std::string path, UniqueFd folder)
       : path_(std::move(path)), folder_(std::move(folder)) {}
 

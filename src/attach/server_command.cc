@@ -77,6 +77,7 @@ std::vector<std::string> server_arguments(const AttachOptions& options,
                                           const ServerDescriptors& descriptors) {
   std::vector<std::string> arguments{options.server, "-f"};
   arguments.push_back("--handoff-fd=" + std::to_string(descriptors.handoff));
+  arguments.push_back("--handoff-fd=" + std::to_string(descriptors.door));
   arguments.push_back("--kept-memory-fd=" + std::to_string(descriptors.kept_memory));
   if (options.read_only) arguments.push_back("--readonly");
   if (options.verbose) arguments.push_back("--verbose");

@@ -13,6 +13,7 @@ namespace nbdkit {
 // Descriptor numbers in the server.
 struct ServerDescriptors {
   int handoff = -1;      // control socket
+  int door = -1;         // where another keeper gets one
   int kept_memory = -1;  // memory that outlives the server
   // The server knows nothing of these. It holds them, and so do the programs that it starts.
   int lock = -1;     // server_lock.h

@@ -35,8 +35,8 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
 ServerDescriptors choose_numbers(const std::vector<int>& named) {
   ServerDescriptors numbers;
   int next = 3;
-  for (int* number : {&numbers.handoff, &numbers.kept_memory, &numbers.lock, &numbers.options,
-                      &numbers.memory, &numbers.program}) {
+  for (int* number : {&numbers.handoff, &numbers.door, &numbers.kept_memory, &numbers.lock,
+                      &numbers.options, &numbers.memory, &numbers.program}) {
     while (std::binary_search(named.begin(), named.end(), next)) ++next;
     *number = next++;
   }
@@ -75,7 +75,8 @@ Result<void> ServerProcess::start(const AttachOptions& options, const ServerReso
                          {resources.kept_memory, numbers_.kept_memory},
                          {resources.kept_memory, numbers_.memory}};
   for (auto [fd, number] :
-       {std::pair(resources.lock, numbers_.lock), std::pair(resources.options, numbers_.options),
+       {std::pair(resources.door, numbers_.door), std::pair(resources.lock, numbers_.lock),
+        std::pair(resources.options, numbers_.options),
         std::pair(resources.program, numbers_.program)}) {
     if (fd >= 0) request.descriptors.push_back({fd, number});
   }
@@ -99,19 +100,25 @@ Result<void> ServerProcess::start(const AttachOptions& options, const ServerReso
   ended_ = std::move(ended);
   words_ = std::move(words.value().first);
   NBDKIT_TRY(watch());
-  handoff_ = std::make_unique<HandoffClient>(loop_, std::move(handoff.value().first));
+  return talk(std::move(handoff.value().first));
+}
+
+Result<void> ServerProcess::talk(UniqueFd control) {
+  handoff_ = std::make_unique<HandoffClient>(loop_, std::move(control));
   return handoff_->start([this](Error error) {
     if (!stopping_) log_.debug("", "the server's control socket: {}", error.message());
   });
 }
 
-Result<void> ServerProcess::adopt(pid_t pid, UniqueFd process, UniqueFd words,
+Result<void> ServerProcess::adopt(pid_t pid, UniqueFd process, UniqueFd words, UniqueFd control,
                                   const ServerDescriptors& numbers, std::function<void()> ended) {
   numbers_ = numbers;
   child_.emplace(ChildProcess::adopt(pid, std::move(process)));
   ended_ = std::move(ended);
   words_ = std::move(words);
-  return watch();
+  NBDKIT_TRY(watch());
+  if (!control) return {};
+  return talk(std::move(control));
 }
 
 Result<void> ServerProcess::watch() {

@@ -27,6 +27,7 @@ struct ServerResources {
   // What it holds for a keeper to come; -1: nothing.
   int lock = -1;
   int options = -1;
+  int door = -1;
   // Descriptors that the plugin's parameters name, where they are not under the same number here.
   std::map<int, int> named{};
 };
@@ -49,11 +50,13 @@ class ServerProcess {
   // `ended` is called once, on the loop, when the process ends by itself.
   Result<void> start(const AttachOptions& options, const ServerResources& resources,
                      std::function<void()> ended);
-  // One that serves already, of another keeper: there is no handoff(). `words` may be empty.
-  Result<void> adopt(pid_t pid, UniqueFd process, UniqueFd words, const ServerDescriptors& numbers,
-                     std::function<void()> ended);
+  // One that serves already, of another keeper. `words` and `control`, without which there is no
+  // handoff(), may be empty.
+  Result<void> adopt(pid_t pid, UniqueFd process, UniqueFd words, UniqueFd control,
+                     const ServerDescriptors& numbers, std::function<void()> ended);
 
   HandoffClient& handoff() { return *handoff_; }
+  bool has_handoff() const { return handoff_ != nullptr; }
   // Whoever waits for an answer of it gets operation_canceled.
   void hang_up();
   // Under which numbers it has what it was given; unknown of an adopted one.
@@ -77,6 +80,7 @@ class ServerProcess {
 
  private:
   Result<void> watch();
+  Result<void> talk(UniqueFd control);
   void read_lines();
   void take_line(std::string line);
   void check_end();

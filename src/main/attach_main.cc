@@ -17,6 +17,7 @@
 #include "attach/listing.h"
 #include "attach/server_command.h"
 #include "base/notify_socket.h"
+#include "main/attach_changes.h"
 #include "main/attach_detach.h"
 #include "main/attach_options.h"
 #include "main/attach_report.h"
@@ -151,6 +152,15 @@ Result<void> set_surroundings(AttachOptions& options) {
   return attach_error(ExitCode::failure, "the current folder: " + error.message());
 }
 
+int upgrade(AttachCommand& command) {
+  if (command.upgrade.start) {
+    Result<void> set = set_surroundings(*command.upgrade.start);
+    if (!set.ok()) return fail_with(set.error());
+  }
+  Result<void> done = upgrade_by_command(command.index, command.upgrade);
+  return done.ok() ? 0 : fail_with(done.error());
+}
+
 int run(int argc, char** argv) {
   const NotifySocket manager = NotifySocket::from_environment();
   Result<AttachCommand> parsed = parse_attach_command(argc, argv);
@@ -169,6 +179,12 @@ int run(int argc, char** argv) {
     }
     case AttachCommand::Action::detach: {
       Result<void> done = detach_by_command(command.index, command.detach);
+      return done.ok() ? 0 : fail_with(done.error());
+    }
+    case AttachCommand::Action::upgrade:
+      return upgrade(command);
+    case AttachCommand::Action::resize: {
+      Result<void> done = resize_by_command(command.index, command.force);
       return done.ok() ? 0 : fail_with(done.error());
     }
     case AttachCommand::Action::status:

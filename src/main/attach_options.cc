@@ -20,6 +20,8 @@ constexpr auto kDescription =
     "Makes any nbdkit plugin a block device of this machine.\n\n"
     "  nbdkit-attach /dev/nbdN|- [options] PLUGIN [key=value...]\n"
     "  nbdkit-attach --reattach /dev/nbdN [[options] PLUGIN [key=value...]]\n"
+    "  nbdkit-attach --upgrade /dev/nbdN [[options] PLUGIN [key=value...]]\n"
+    "  nbdkit-attach --resize [--force] /dev/nbdN\n"
     "  nbdkit-attach --detach [--force] /dev/nbdN\n"
     "  nbdkit-attach --status [--json] /dev/nbdN\n"
     "  nbdkit-attach --list [--json]\n\n"
@@ -30,6 +32,10 @@ constexpr auto kDescription =
 struct RawOptions {
   bool reattach = false;
   bool detach = false;
+  bool upgrade = false;
+  bool resize = false;
+  bool changes_data = false;
+  std::string of_the_device;  // an option that is given and counts only when it is attached
   bool list = false;
   bool status = false;
   bool version = false;
@@ -49,8 +55,13 @@ void declare(CLI::App& app, RawOptions& raw) {
   AttachOptions& attach = raw.attach;
   app.add_option("device", raw.device, "/dev/nbdN, or - for a free one");
   app.add_flag("--reattach", raw.reattach, "keep a device again whose keeper is gone");
+  app.add_flag("--upgrade", raw.upgrade, "another server in its place, while it is in use");
+  app.add_flag("--changes-data", raw.changes_data,
+               "with --upgrade: also to other data, of a device that is not in use");
+  app.add_flag("--resize", raw.resize, "give the device the size that its export has now");
   app.add_flag("--detach", raw.detach, "free the device when nothing uses it");
-  app.add_flag("--force", raw.force, "with --detach: also when it is in use; data is lost");
+  app.add_flag("--force", raw.force,
+               "with --detach: also when it is in use; with --resize: shrink; data is lost");
   app.add_flag("--list", raw.list, "show every attached device");
   app.add_flag("--status", raw.status, "show one attached device");
   app.add_flag("--json", raw.json, "with --list and --status: for programs");
@@ -157,6 +168,37 @@ Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
   return understand_numbers(raw, command.attach);
 }
 
+Result<void> understand_upgrade(RawOptions& raw, std::vector<std::string> rest,
+                                AttachCommand& command) {
+  command.action = AttachCommand::Action::upgrade;
+  if (!raw.of_the_device.empty()) {
+    return usage(
+        fmt::format("{} is the device's, from when it is attached to when it is detached; "
+                    "--upgrade cannot change it",
+                    raw.of_the_device));
+  }
+  command.upgrade.changes_data = raw.changes_data;
+  if (!raw.attach.server.empty()) {
+    Result<std::string> server = find_server(raw.attach.server);
+    if (!server.ok()) return std::move(server).error();
+    command.upgrade.server = std::move(server).value();
+  }
+  AttachOptions& given = raw.attach;
+  bool alone = rest.empty();
+  if (alone && given.filters.empty() && given.server_options.empty() && given.user.empty() &&
+      given.group.empty()) {
+    return {};
+  }
+  if (alone)
+    return usage("other filters, options or users need the plugin and its parameters, too");
+  // Only what a server is started from is looked at.
+  raw.device.clear();
+  NBDKIT_TRY(understand_attach(raw, std::move(rest), command));
+  command.action = AttachCommand::Action::upgrade;
+  command.upgrade.start = command.attach;
+  return {};
+}
+
 Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest) {
   AttachCommand command;
   if (raw.version) {
@@ -164,20 +206,24 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
     command.text = "nbdkit-attach " NBDKIT_VERSION "\n";
     return command;
   }
-  if (raw.detach + raw.list + raw.status + raw.reattach > 1) {
-    return usage("--reattach, --detach, --list and --status exclude each other");
+  if (raw.detach + raw.upgrade + raw.resize + raw.list + raw.status + raw.reattach > 1) {
+    return usage(
+        "--reattach, --upgrade, --resize, --detach, --list and --status exclude each other");
   }
-  if (raw.force && !raw.detach) return usage("--force goes with --detach");
+  if (raw.force && !raw.detach && !raw.resize)
+    return usage("--force goes with --detach or --resize");
+  if (raw.changes_data && !raw.upgrade) return usage("--changes-data goes with --upgrade");
   if (raw.json && !raw.list && !raw.status) return usage("--json goes with --list or --status");
   command.json = raw.json;
   command.detach.force = raw.force;
+  command.force = raw.force;
   if (raw.list) {
     command.action = AttachCommand::Action::list;
     if (!raw.device.empty()) return usage("--list takes no device (--status does)");
     return command;
   }
   if (raw.device.empty()) return usage("which device? (/dev/nbdN, or - for a free one)");
-  bool attaching = !raw.detach && !raw.status;
+  bool attaching = !raw.detach && !raw.status && !raw.upgrade && !raw.resize;
   if (raw.reattach && raw.device == "-") return usage("--reattach needs the device's name");
   if (!attaching || raw.device != "-") {
     Result<std::uint32_t> index = parse_device_name(raw.device);
@@ -188,7 +234,13 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
     NBDKIT_TRY(understand_attach(raw, std::move(rest), command));
     return command;
   }
-  command.action = raw.detach ? AttachCommand::Action::detach : AttachCommand::Action::status;
+  if (raw.upgrade) {
+    NBDKIT_TRY(understand_upgrade(raw, std::move(rest), command));
+    return command;
+  }
+  command.action = raw.detach   ? AttachCommand::Action::detach
+                   : raw.resize ? AttachCommand::Action::resize
+                                : AttachCommand::Action::status;
   if (!rest.empty()) return usage(fmt::format("too many arguments: {}", rest.front()));
   return command;
 }
@@ -218,6 +270,10 @@ Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
   declare(app, raw);
   try {
     app.parse(argc, argv);
+    for (const char* option : {"--connections", "--export", "--timeout", "--recheck",
+                               "--dead-timeout", "--read-only", "--foreground"}) {
+      if (app.count(option) > 0) raw.of_the_device = option;
+    }
   } catch (const CLI::CallForHelp&) {
     AttachCommand command;
     command.action = AttachCommand::Action::print;

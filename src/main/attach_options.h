@@ -11,13 +11,15 @@
 namespace nbdkit {
 
 struct AttachCommand {
-  enum class Action { attach, detach, list, status, print };
+  enum class Action { attach, detach, upgrade, resize, list, status, print };
 
   Action action = Action::attach;
   std::string text;         // print: the help or the version
   AttachOptions attach;     // attach
-  std::uint32_t index = 0;  // detach, status
+  std::uint32_t index = 0;  // detach, upgrade, resize, status
   DetachOptions detach;     // detach
+  UpgradeOptions upgrade;   // upgrade
+  bool force = false;       // resize
   bool json = false;        // list, status
 };
 

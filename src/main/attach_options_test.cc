@@ -29,6 +29,22 @@ std::string refusal(const std::vector<const char*>& arguments) {
   return command.error().message();
 }
 
+TEST(AttachOptions, AnUpgradeTakesWhatAServerIsStartedFrom) {
+  Result<AttachCommand> alone = parse({"--upgrade", "/dev/nbd7"});
+  ASSERT_TRUE(alone.ok()) << alone.error().message();
+  EXPECT_EQ(alone.value().action, AttachCommand::Action::upgrade);
+  EXPECT_EQ(alone.value().index, 7u);
+  EXPECT_FALSE(alone.value().upgrade.start);
+  Result<AttachCommand> other = parse({"--upgrade", "--changes-data", "/dev/nbd7",
+                                       "--server=/bin/s", "--filter=log", "memory", "1M"});
+  ASSERT_TRUE(other.ok()) << other.error().message();
+  EXPECT_TRUE(other.value().upgrade.changes_data);
+  EXPECT_EQ(other.value().upgrade.server, "/bin/s");
+  ASSERT_TRUE(other.value().upgrade.start);
+  EXPECT_EQ(other.value().upgrade.start->filters, std::vector<std::string>{"log"});
+  EXPECT_EQ(other.value().upgrade.start->plugin, (std::vector<std::string>{"memory", "1M"}));
+}
+
 TEST(AttachOptionsTest, FromThePluginOnNothingIsTouched) {
   AttachCommand command = parse({"/dev/nbd3", "-r", "--filter=log", "memory", "256M", "-r",
                                  "--force", "--", "-f", "a=b"})
