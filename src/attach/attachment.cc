@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "attach/attachment.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -13,10 +11,7 @@
 
 #include "attach/device_node.h"
 #include "attach/privilege.h"
-#include "attach/server_command.h"
 #include "attach/udev.h"
-#include "base/check.h"
-#include "handoff/handoff_door.h"
 #include "netlink/exit_code.h"
 
 namespace nbdkit {
@@ -129,59 +124,6 @@ Result<void> Attachment::take_lock() {
   return {};
 }
 
-Task<void> Attachment::start_server() {
-  kept_memory_.reset(::memfd_create("nbdkit-kept", MFD_CLOEXEC));
-  if (!kept_memory_) co_await fail(os_error("memfd_create"));
-  // Successors are to be this very program. One that is missing is told when it is started.
-  program_.reset(::open(options_.server.c_str(), O_PATH | O_CLOEXEC));
-  Result<void> adopting = orphans_.adopt();
-  if (!adopting.ok()) co_await fail(std::move(adopting).error());
-  Result<UniqueFd> saved = seal(save_options(options_));
-  if (!saved.ok()) co_await fail(std::move(saved).error());
-  start_ = std::move(saved).value();
-  Result<ServerLock> lock = ServerLock::create(*folder_);
-  if (!lock.ok()) co_await fail(std::move(lock).error());
-  server_lock_.emplace(std::move(lock).value());
-  HandoffExport info = co_await start_and_ask();
-  export_ = info;
-  served_ = std::move(info);
-}
-
-Result<void> Attachment::start_process(ServerProcess& server, const AttachOptions& options,
-                                       int program, int start, const ServerLock& lock,
-                                       std::string& door) {
-  Result<UniqueFd> taken = lock.take();
-  if (!taken.ok()) return std::move(taken).error();
-  door = folder_->door_name(index_);
-  Result<UniqueFd> listening = listen_handoff(folder_->path_of(door), 0600);
-  if (!listening.ok()) return std::move(listening).error();
-  ServerResources resources{program, kept_memory_.get(), taken.value().get(), start,
-                            listening.value().get()};
-  for (const auto& [number, fd] : named_) resources.named[number] = fd.get();
-  return server.start(options, resources, [this] { server_ended(); });
-}
-
-// Until then the device's number may not be known, or another server may have the place.
-void Attachment::name_door() {
-  std::string name = RunFolder::file_name(*index_, RunFolder::kHandoff);
-  Result<void> named = folder_->rename_file(door_, name);
-  if (!named.ok()) log_.error("", "{}", named.error().message());
-  door_.clear();
-}
-
-Task<HandoffExport> Attachment::start_and_ask() {
-  Result<void> started =
-      start_process(*server_, options_, program_.get(), start_.get(), *server_lock_, door_);
-  if (!started.ok()) co_await fail(std::move(started).error());
-  HandoffQuery query;
-  query.export_name = options_.export_name;
-  query.kernel = true;
-  Result<HandoffExport> info = co_await server_->handoff().query(query).as_result();
-  if (!info.ok() && !interrupted_) co_await server_->explain(std::move(info).error());
-  if (!info.ok()) co_await fail(std::move(info).error());
-  co_return std::move(info).value();
-}
-
 std::uint64_t Attachment::device_block_size() const {
   return std::max<std::uint64_t>(kSectorSize, export_.block_size.minimum);
 }
@@ -209,26 +151,6 @@ Result<void> Attachment::check_export() const {
                                     options_.connections));
   }
   return {};
-}
-
-// As many as are missing.
-Task<void> Attachment::give_connections(std::vector<UniqueFd>& kernel_ends) {
-  HandoffServe serve;
-  serve.export_name = options_.export_name;
-  serve.kernel = true;
-  serve.size = served_.size;
-  serve.flags = export_.transmission_flags;
-  while (server_ends_.size() < options_.connections) {
-    int ends[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
-      co_await fail(os_error("socketpair"));
-    }
-    kernel_ends.emplace_back(ends[0]);
-    server_ends_.emplace_back(ends[1]);
-    Result<HandoffServed> served = co_await server_->handoff().serve(ends[1], serve).as_result();
-    if (!served.ok() && !interrupted_) co_await server_->explain(std::move(served).error());
-    if (!served.ok()) co_await fail(std::move(served).error());
-  }
 }
 
 // A device that the kernel makes for us goes with its attachment, and with it the limits that it
@@ -491,7 +413,7 @@ Task<void> Attachment::close() {
   co_await server_->stop(interrupted_ || recovering_);
   events_.reset();
   co_await gate_.drained();
-  if (folder_ && !door_.empty()) folder_->remove_file(door_);
+  if (folder_ && !traces_.door.empty()) folder_->remove_file(traces_.door);
   if (folder_ && lock_) {
     if (!spared_) folder_->remove_state(*index_);
     folder_->remove_lock(*index_);

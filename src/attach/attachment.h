@@ -27,6 +27,7 @@
 #include "attach/saved_options.h"
 #include "attach/server_lock.h"
 #include "attach/server_process.h"
+#include "attach/suspects.h"
 #include "handoff/handoff_client.h"
 #include "netlink/nbd_control.h"
 
@@ -85,11 +86,23 @@ class Attachment final : private DetachPeer {
   std::vector<int> files_to_store() const;
 
  private:
+  // What is left of a server when it has died.
+  struct Traces {
+    std::string door;  // a file in the folder, as long as that has no lasting name
+    UniqueFd ledger;
+  };
   // What a server is started from.
   struct Launch {
     AttachOptions options;
     UniqueFd program;
     UniqueFd start;  // saved_options.h
+  };
+  struct ServerStart {
+    const AttachOptions& options;
+    int program;
+    int start;
+    const ServerLock& lock;
+    std::vector<MarkedRequest> marked;
   };
   // A server that is being made ready.
   struct Successor {
@@ -99,7 +112,7 @@ class Attachment final : private DetachPeer {
     Launch launch;
     ServerLock lock;
     std::unique_ptr<ServerProcess> process;
-    std::string door;
+    Traces traces;
   };
 
   Task<void> take_steps();
@@ -107,8 +120,7 @@ class Attachment final : private DetachPeer {
   Result<void> take_free_device();
   Result<void> take_lock();
   Task<void> start_server();
-  Result<void> start_process(ServerProcess& server, const AttachOptions& options, int program,
-                             int start, const ServerLock& lock, std::string& door);
+  Result<void> start_process(ServerProcess& server, const ServerStart& from, Traces& traces);
   void name_door();
   Task<HandoffExport> start_and_ask();
   Result<void> check_export() const;
@@ -137,6 +149,7 @@ class Attachment final : private DetachPeer {
   Task<void> recover();
   Task<void> end_server();
   Result<std::vector<pid_t>> end_processes() const;
+  void look_for_suspects();
   Task<void> bring_back();
   Task<void> replace_connections();
   Task<void> hand_over_connections();
@@ -211,8 +224,9 @@ class Attachment final : private DetachPeer {
   UniqueFd kept_memory_;  // of plugins whose data outlives the server
   UniqueFd start_;        // saved_options.h
   std::optional<ServerLock> server_lock_;
-  std::string door_;     // a file in the folder, as long as the server's has no lasting name
-  std::string missing_;  // parameters that a successor would need, in an adopted device
+  Traces traces_;
+  Suspects suspects_;
+  std::string missing_;            // parameters that a successor would need, in an adopted device
   std::map<int, UniqueFd> named_;  // descriptors of the plugin's parameters, in an adopted device
   HandoffExport export_;           // what the device promises
   HandoffExport served_;           // what the server has, which may be more

@@ -311,6 +311,9 @@ AttachmentStatus Attachment::status() const {
   status.connections_dead = dead_;
   status.restarts = restarts_;
   status.upgrades = upgrades_;
+  for (const LedgerRequest& request : suspects_.refused()) {
+    status.refused.push_back(describe(request));
+  }
   status.last_error = last_error_;
   status.plugin = plugin_name(options_);
   status.filters = filter_names(options_);

@@ -52,6 +52,7 @@ Task<void> Attachment::recover() {
   co_await loop_.sleep(kTurn, gate_);
   Nanoseconds began = loop_.now();
   for (;;) {
+    look_for_suspects();
     co_await end_server();
     std::optional<Nanoseconds> delay = restart_policy_.next_delay(loop_.now());
     if (!delay) {
@@ -86,6 +87,20 @@ Task<void> Attachment::recover() {
   set_state(DeviceState::connected, {});
 }
 
+// Before end_server(): then its end is ours.
+void Attachment::look_for_suspects() {
+  if (!traces_.ledger || !server_->ended_of_itself()) return;
+  Result<std::vector<LedgerRequest>> under_way = RequestLedger::read(traces_.ledger.get());
+  traces_.ledger.reset();
+  if (!under_way.ok() || under_way.value().empty()) return;
+  std::size_t before = suspects_.refused().size();
+  suspects_.died(under_way.value());
+  for (const LedgerRequest& request : suspects_.refused().subspan(before)) {
+    log_.error("", "/dev/nbd{}: every server dies of this request, which fails from now on: {}",
+               *index_, describe(request));
+  }
+}
+
 // A server, or a child of it, that still runs could write what is older than what its successor
 // has written: nothing goes on before they are gone.
 Task<void> Attachment::end_server() {
@@ -113,7 +128,7 @@ Result<std::vector<pid_t>> Attachment::end_processes() const {
 
 Task<void> Attachment::bring_back() {
   server_ends_.clear();
-  if (!door_.empty()) folder_->remove_file(door_);
+  if (!traces_.door.empty()) folder_->remove_file(traces_.door);
   server_ = std::make_unique<ServerProcess>(loop_, log_);
   HandoffExport info = co_await start_and_ask();
   Result<void> same = check_same(info);

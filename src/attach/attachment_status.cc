@@ -28,6 +28,16 @@ std::string text_of(const Json& json, std::string_view key) {
   return value != nullptr && value->as_string() != nullptr ? *value->as_string() : std::string();
 }
 
+std::vector<std::string> texts_of(const Json& json, std::string_view key) {
+  const Json* value = json.find(key);
+  std::vector<std::string> out;
+  if (value == nullptr || value->as_array() == nullptr) return out;
+  for (const Json& item : *value->as_array()) {
+    if (item.as_string() != nullptr) out.push_back(*item.as_string());
+  }
+  return out;
+}
+
 std::optional<std::int64_t> number_of(const Json& json, std::string_view key) {
   const Json* value = json.find(key);
   return value != nullptr ? value->as_signed() : std::nullopt;
@@ -118,6 +128,7 @@ Json to_json(const AttachmentStatus& status) {
       .set("identity", or_null(status.identity))
       .set("restarts", status.managed() ? Json(status.restarts) : Json())
       .set("upgrades", status.managed() ? Json(status.upgrades) : Json())
+      .set("refused", texts(status.refused))
       .set("last_error", or_null(status.last_error))
       .set("backend", or_null(device.backend))
       .set("diskseq", device.diskseq)
@@ -153,12 +164,8 @@ Result<AttachmentStatus> parse_attachment(const Json& json, NbdDevice device) {
   auto upgrades = number_of(json, "upgrades");
   if (upgrades && *upgrades >= 0) status.upgrades = static_cast<std::uint64_t>(*upgrades);
   status.last_error = text_of(json, "last_error");
-  const Json* filters = json.find("filters");
-  if (filters != nullptr && filters->as_array() != nullptr) {
-    for (const Json& filter : *filters->as_array()) {
-      if (filter.as_string() != nullptr) status.filters.push_back(*filter.as_string());
-    }
-  }
+  status.filters = texts_of(json, "filters");
+  status.refused = texts_of(json, "refused");
   if (const Json* timeouts = json.find("timeouts")) {
     status.request_timeout_s =
         static_cast<std::uint64_t>(number_of(*timeouts, "request").value_or(0));
@@ -182,6 +189,9 @@ std::string describe(const AttachmentStatus& status) {
     out += fmt::format("  keeper       {}\n  server       {}\n", number_or_dash(status.pid),
                        number_or_dash(status.server_pid));
     out += fmt::format("  restarts     {}\n  upgrades     {}\n", status.restarts, status.upgrades);
+    for (const std::string& request : status.refused) {
+      out += fmt::format("  refused      {}\n", request);
+    }
     if (!status.last_error.empty()) out += fmt::format("  last error   {}\n", status.last_error);
   }
   std::vector<std::string> partitions;

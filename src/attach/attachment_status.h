@@ -29,9 +29,10 @@ struct AttachmentStatus {
   std::string export_name;
   std::string survives;
   std::string identity;
-  std::uint64_t restarts = 0;  // servers that followed one that had ended by itself
-  std::uint64_t upgrades = 0;  // servers that took the place of one that ran
-  std::string last_error;      // why the last server ended, or could not be started
+  std::uint64_t restarts = 0;        // servers that followed one that had ended by itself
+  std::uint64_t upgrades = 0;        // servers that took the place of one that ran
+  std::vector<std::string> refused;  // requests of which servers have died
+  std::string last_error;            // why the last server ended, or could not be started
   std::uint64_t request_timeout_s = 0;
   std::uint64_t dead_timeout_s = 0;
 

@@ -153,9 +153,10 @@ Task<void> Attachment::prepare_successor(const UpgradeOptions& wanted) {
   successor_ = std::make_unique<Successor>(std::move(launch).value(), std::move(lock).value(),
                                            std::move(process));
   Successor& next = *successor_;
-  Result<void> started =
-      start_process(*next.process, next.launch.options, next.launch.program.get(),
-                    next.launch.start.get(), next.lock, next.door);
+  // What the old one has died of, another one may survive.
+  ServerStart from{
+      next.launch.options, next.launch.program.get(), next.launch.start.get(), next.lock, {}};
+  Result<void> started = start_process(*next.process, from, next.traces);
   if (!started.ok()) co_await fail(std::move(started).error());
   // It answers when it is configured and has loaded its plugin.
   Result<std::vector<HandoffListed>> ready = co_await next.process->handoff().list().as_result();
@@ -244,7 +245,7 @@ Result<void> Attachment::check_successor(const HandoffExport& info,
 // Whatever it has started, too.
 Task<void> Attachment::end_successor() {
   std::unique_ptr<Successor> gone = std::move(successor_);
-  if (!gone->door.empty()) folder_->remove_file(gone->door);
+  if (!gone->traces.door.empty()) folder_->remove_file(gone->traces.door);
   co_await gone->process->stop(true);
   auto end = [&gone] { return gone->lock.end_holders(kOrphansMax); };
   Result<std::vector<pid_t>> left = co_await loop_.blocking(std::move(end)).as_result();
@@ -263,7 +264,8 @@ void Attachment::take_successor(HandoffExport info, bool changes_data) {
   program_ = std::move(next->launch.program);
   start_ = std::move(next->launch.start);
   missing_.clear();
-  door_ = std::move(next->door);
+  traces_ = std::move(next->traces);
+  suspects_.forget();
   name_door();
   export_.identity = info.identity;
   export_.shared_open = info.shared_open;

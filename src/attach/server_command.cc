@@ -79,6 +79,7 @@ std::vector<std::string> server_arguments(const AttachOptions& options,
   arguments.push_back("--handoff-fd=" + std::to_string(descriptors.handoff));
   arguments.push_back("--handoff-fd=" + std::to_string(descriptors.door));
   arguments.push_back("--kept-memory-fd=" + std::to_string(descriptors.kept_memory));
+  arguments.push_back("--request-ledger-fd=" + std::to_string(descriptors.ledger));
   if (options.read_only) arguments.push_back("--readonly");
   if (options.verbose) arguments.push_back("--verbose");
   if (!options.user.empty()) arguments.push_back("--user=" + options.user);

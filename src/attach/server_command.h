@@ -15,6 +15,7 @@ struct ServerDescriptors {
   int handoff = -1;      // control socket
   int door = -1;         // where another keeper gets one
   int kept_memory = -1;  // memory that outlives the server
+  int ledger = -1;       // block/request_ledger.h
   // The server knows nothing of these. It holds them, and so do the programs that it starts.
   int lock = -1;     // server_lock.h
   int options = -1;  // saved_options.h

@@ -21,10 +21,10 @@ TEST(ServerCommandTest, OwnOptionsComeFirstAndTheRestVerbatim) {
   options.user = "nobody";
   options.filters = {"delay"};
   options.server_options = {"-t", "4"};
-  EXPECT_EQ(server_arguments(options, {.handoff = 3, .door = 5, .kept_memory = 4}),
+  EXPECT_EQ(server_arguments(options, {.handoff = 3, .door = 5, .kept_memory = 4, .ledger = 6}),
             (Words{"/opt/bin/nbdkit", "-f", "--handoff-fd=3", "--handoff-fd=5",
-                   "--kept-memory-fd=4", "--readonly", "--user=nobody", "--filter=delay", "-t", "4",
-                   "file", "disk.img", "-r", "--filter=log"}));
+                   "--kept-memory-fd=4", "--request-ledger-fd=6", "--readonly", "--user=nobody",
+                   "--filter=delay", "-t", "4", "file", "disk.img", "-r", "--filter=log"}));
 }
 
 TEST(ServerCommandTest, FiltersAreFoundWhereverTheyStand) {

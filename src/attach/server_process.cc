@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <array>
@@ -35,8 +36,8 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
 ServerDescriptors choose_numbers(const std::vector<int>& named) {
   ServerDescriptors numbers;
   int next = 3;
-  for (int* number : {&numbers.handoff, &numbers.door, &numbers.kept_memory, &numbers.lock,
-                      &numbers.options, &numbers.memory, &numbers.program}) {
+  for (int* number : {&numbers.handoff, &numbers.door, &numbers.kept_memory, &numbers.ledger,
+                      &numbers.lock, &numbers.options, &numbers.memory, &numbers.program}) {
     while (std::binary_search(named.begin(), named.end(), next)) ++next;
     *number = next++;
   }
@@ -75,8 +76,8 @@ Result<void> ServerProcess::start(const AttachOptions& options, const ServerReso
                          {resources.kept_memory, numbers_.kept_memory},
                          {resources.kept_memory, numbers_.memory}};
   for (auto [fd, number] :
-       {std::pair(resources.door, numbers_.door), std::pair(resources.lock, numbers_.lock),
-        std::pair(resources.options, numbers_.options),
+       {std::pair(resources.door, numbers_.door), std::pair(resources.ledger, numbers_.ledger),
+        std::pair(resources.lock, numbers_.lock), std::pair(resources.options, numbers_.options),
         std::pair(resources.program, numbers_.program)}) {
     if (fd >= 0) request.descriptors.push_back({fd, number});
   }
@@ -187,8 +188,15 @@ void ServerProcess::check_end() {
   end_watch_->stop();
   read_lines();
   if (!partial_.empty()) take_line(std::exchange(partial_, {}));
+  status_ = *status;
   end_ = describe_exit(*status);
   if (!stopping_ && ended_) ended_();
+}
+
+bool ServerProcess::ended_of_itself() const {
+  if (end_.empty() || status_ == ChildProcess::kUnknownEnd) return false;
+  int signal = WIFSIGNALED(status_) ? WTERMSIG(status_) : 0;
+  return signal != SIGKILL && signal != SIGTERM;
 }
 
 Task<void> ServerProcess::explain(Error error) {

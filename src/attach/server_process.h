@@ -28,6 +28,7 @@ struct ServerResources {
   int lock = -1;
   int options = -1;
   int door = -1;
+  int ledger = -1;
   // Descriptors that the plugin's parameters name, where they are not under the same number here.
   std::map<int, int> named{};
 };
@@ -64,6 +65,8 @@ class ServerProcess {
   std::optional<std::int64_t> pid() const;  // while it runs
   // How it ended by itself: "was killed by signal 9 (Killed)".
   const std::string& end() const { return end_; }
+  // Whether it has ended of what it did, and not of a signal that somebody has sent.
+  bool ended_of_itself() const;
 
   // What its lines were kept for: from now on they go to the log at once. Those that it has said
   // already go there too.
@@ -92,7 +95,8 @@ class ServerProcess {
   std::unique_ptr<HandoffClient> handoff_;
   std::function<void()> ended_;
   std::string end_;
-  UniqueFd words_;  // its stderr
+  int status_ = ChildProcess::kUnknownEnd;  // as waitpid() says it, when it has ended
+  UniqueFd words_;                          // its stderr
   std::string partial_;
   std::deque<std::string> lines_;
   bool ready_ = false;

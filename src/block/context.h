@@ -9,6 +9,7 @@
 #include "async/gate.h"
 #include "async/loop.h"
 #include "base/log.h"
+#include "block/request_ledger.h"
 
 namespace nbdkit {
 
@@ -60,6 +61,7 @@ class Context {
   bool kernel = false;         // the peer is the kernel's block device (handoff: "peer":"kernel")
   // Every write is to be durable before it is answered, whether the peer asks for it or not.
   bool write_through = false;
+  RequestLedger* ledger = nullptr;  // of a kernel's requests; outlives the connection
   Peer peer;
   ConnectionControl* control = nullptr;  // null when there is no client
 

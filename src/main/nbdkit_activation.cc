@@ -130,7 +130,7 @@ Result<void> check_activation(const Activation& activation, const Options& optio
       if (given) return bad(fmt::format("{} cannot be used with socket activation", option));
     }
   }
-  std::vector<std::optional<int>> named{options.kept_memory_fd};
+  std::vector<std::optional<int>> named{options.kept_memory_fd, options.request_ledger_fd};
   named.insert(named.end(), options.handoff.fds.begin(), options.handoff.fds.end());
   for (const GivenSocket& socket : options.handoff.given) named.push_back(socket.fd);
   for (const std::optional<int>& fd : named) {

@@ -111,11 +111,13 @@ Result<void> HandoffOptions::add_user(std::string_view text) {
   return {};
 }
 
-Result<void> HandoffOptions::check(std::optional<int> kept_memory_fd) const {
+Result<void> HandoffOptions::check(const std::vector<std::optional<int>>& others) const {
   std::vector<int> named;
   for (const GivenSocket& socket : given) named.push_back(socket.fd);
   named.insert(named.end(), fds.begin(), fds.end());
-  if (kept_memory_fd) named.push_back(*kept_memory_fd);
+  for (const std::optional<int>& other : others) {
+    if (other) named.push_back(*other);
+  }
   std::sort(named.begin(), named.end());
   auto twice = std::adjacent_find(named.begin(), named.end());
   if (twice == named.end()) return {};

@@ -37,8 +37,8 @@ struct HandoffOptions {
   Result<void> set_mode(std::string_view text);
   Result<void> add_user(std::string_view text);
 
-  // That no descriptor is named twice, the one of --kept-memory-fd included.
-  Result<void> check(std::optional<int> kept_memory_fd) const;
+  // That no descriptor is named twice, `others` included.
+  Result<void> check(const std::vector<std::optional<int>>& others) const;
 };
 
 // The number of an inherited descriptor, none of the standard ones.

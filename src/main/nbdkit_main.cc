@@ -90,6 +90,7 @@ class Program {
   const pid_t parent_ = ::getppid();
   std::vector<UniqueFd> controls_;  // as options_.handoff.fds
   std::vector<UniqueFd> given_;     // as options_.handoff.given
+  std::unique_ptr<RequestLedger> ledger_;
   Environment environment_;
   std::atomic<bool> stop_asked_{false};  // by the plugin, perhaps before the service is there
   PluginHost host_;
@@ -174,6 +175,16 @@ Result<void> Program::load() {
     }
   }
   NBDKIT_TRY(adopt(options_.kept_memory_fd, "--kept-memory-fd", environment_.kept_memory));
+  UniqueFd ledger;
+  NBDKIT_TRY(adopt(options_.request_ledger_fd, "--request-ledger-fd", ledger));
+  if (ledger) {
+    Result<std::unique_ptr<RequestLedger>> opened = RequestLedger::open(std::move(ledger));
+    if (!opened.ok()) {
+      return Error(opened.error().code,
+                   fmt::format("--request-ledger-fd: {}", opened.error().message()));
+    }
+    ledger_ = std::move(opened).value();
+  }
   if (options_.exit_with_parent) stop_with_parent(parent_);
   return load_stack(options_, folders_, stack_, host_);
 }
@@ -296,7 +307,7 @@ Result<void> Program::announce() {
 Result<Service::End> Program::serve() {
   trace("after_fork");
   NBDKIT_TRY(stack_.after_fork());
-  Service service(options_, stack_, host_, *signals_, manager_);
+  Service service(options_, stack_, host_, *signals_, manager_, ledger_.get());
   NBDKIT_TRY(service.prepare());
   NBDKIT_TRY(open_doors(service));
   if (stop_asked_) StopSignals::ask_to_stop();

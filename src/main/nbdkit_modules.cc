@@ -89,6 +89,7 @@ Result<void> Loader::add_c_plugin(const std::string& path) {
   Result<std::unique_ptr<CPlugin>> loaded = load_c_plugin(host_, path);
   if (!loaded.ok()) return std::move(loaded).error();
   loaded.value()->set_calls_max(options_.threads);
+  if (options_.survives) loaded.value()->set_survives(*options_.survives);
   std::string name(loaded.value()->name());
   stack_.add(std::move(name), path, std::move(loaded).value());
   return {};

@@ -40,6 +40,8 @@ enum LongOnly : int {
   kHelp,
   kKeepalive,
   kKeptMemoryFd,
+  kRequestLedgerFd,
+  kSurvives,
   kLog,
   kLongOptions,
   kMaskHandshake,

@@ -105,6 +105,19 @@ Result<void> parse_name(std::string_view option, std::string_view what, std::str
   return {};
 }
 
+Result<void> parse_survives(std::string_view text, Options& options) {
+  if (text == "nothing") {
+    options.survives = Survives::nothing;
+  } else if (text == "flushed") {
+    options.survives = Survives::flushed;
+  } else if (text == "durable") {
+    options.survives = Survives::durable;
+  } else {
+    return bad(fmt::format("--survives: '{}' is none of nothing, flushed and durable", text));
+  }
+  return {};
+}
+
 template <typename T, typename Target>
 Result<void> store(Result<T> parsed, Target& target) {
   if (!parsed.ok()) return std::move(parsed).error();
@@ -228,6 +241,10 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
       return options.handoff.add_user(text);
     case kKeptMemoryFd:
       return store(parse_fd(row.spelling(), text), options.kept_memory_fd);
+    case kRequestLedgerFd:
+      return store(parse_fd(row.spelling(), text), options.request_ledger_fd);
+    case kSurvives:
+      return parse_survives(text, options);
     case kLog:
       return store(LogTarget::parse(text), options.log);
     case kMaskHandshake:
@@ -274,7 +291,7 @@ Result<void> check_conflicts(const Options& options) {
     if (pair.both) return bad(fmt::format("{} cannot be used with {}", pair.one, pair.other));
   }
   NBDKIT_TRY(check_port(options));
-  return options.handoff.check(options.kept_memory_fd);
+  return options.handoff.check({options.kept_memory_fd, options.request_ledger_fd});
 }
 
 Result<void> take_plugin(int count, char* const* rest, Options& options) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "block/properties.h"
 #include "main/nbdkit_handoff_options.h"
 #include "main/nbdkit_log.h"
 #include "main/nbdkit_option_table.h"
@@ -58,6 +59,8 @@ struct Options {
   HandoffOptions handoff;
   bool activated = false;  // the service manager has opened the sockets
   std::optional<int> kept_memory_fd;
+  std::optional<Survives> survives;  // of a plugin in C
+  std::optional<int> request_ledger_fd;
 
   bool foreground = false;
   bool exit_with_parent = false;

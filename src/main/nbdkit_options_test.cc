@@ -148,6 +148,9 @@ TEST(NbdkitOptions, InheritedDescriptorsLieAboveStderr) {
   EXPECT_EQ(parse({"--kept-memory-fd=9", "null"}).value().kept_memory_fd, 9);
   EXPECT_NE(refusal({"--handoff-fd=2", "null"}).find("above 2"), std::string::npos);
   EXPECT_NE(refusal({"--handoff-fd=x", "null"}).find("--handoff-fd: "), std::string::npos);
+  EXPECT_EQ(parse({"--survives=flushed", "null"}).value().survives, Survives::flushed);
+  EXPECT_EQ(refusal({"--survives=all", "null"}),
+            "--survives: 'all' is none of nothing, flushed and durable");
   EXPECT_EQ(refusal({"--handoff-fd=7", "--kept-memory-fd=7", "null"}),
             "descriptor 7 is given twice");
   EXPECT_EQ(refusal({"--fd=7", "--fd=8", "--fd=7", "null"}), "descriptor 7 is given twice");
@@ -275,6 +278,7 @@ TEST(NbdkitOptions, KnownButUnavailableOptionsAreRefusedByName) {
 std::string argument_for(const OptionRow& row) {
   if (row.argument.empty()) return "";
   if (row.id == 'D') return "=a.b=1";
+  if (row.id == kSurvives) return "=durable";
   return row.id == kLog ? "=stderr" : "=7";
 }
 

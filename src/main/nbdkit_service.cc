@@ -10,7 +10,7 @@
 namespace nbdkit {
 
 Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
-                 const StopSignals& signals, const NotifySocket& manager)
+                 const StopSignals& signals, const NotifySocket& manager, RequestLedger* ledger)
     : stack_(stack),
       host_(host),
       signals_(signals),
@@ -20,7 +20,8 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
       keeps_connections_(!options.single && manager.may_store() &&
                          (options.read_only || stack.contract().survives == Survives::durable)),
       loop_(runtime_.main_loop()),
-      server_(runtime_, stack, log_, {options.read_only, options.threads, options.handshake}),
+      server_(runtime_, stack, log_,
+              {options.read_only, options.threads, options.handshake, ledger}),
       status_(loop_, server_, manager, stack.entries().front().name),
       store_(loop_, server_, log_, manager) {
   server_.observe(*this);

@@ -26,7 +26,7 @@ namespace nbdkit {
 class Service final : private Watcher, private ServerObserver {
  public:
   Service(const Options& options, LayerStack& stack, PluginHost& host, const StopSignals& signals,
-          const NotifySocket& manager);
+          const NotifySocket& manager, RequestLedger* ledger);
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
   ~Service();

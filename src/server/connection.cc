@@ -136,6 +136,7 @@ Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
   // What is only flushed survives no crash, and the kernel's users expect no less than of a disk.
   context_.write_through = options_.kernel && stack.contract().survives == Survives::flushed;
   context_.control = this;
+  if (options_.kernel) context_.ledger = server_options.ledger;
 }
 
 Connection::~Connection() = default;

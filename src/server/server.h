@@ -16,6 +16,7 @@
 #include "async/runtime.h"
 #include "base/unique_fd.h"
 #include "block/layer_stack.h"
+#include "block/request_ledger.h"
 #include "server/agreement.h"
 #include "server/export_info.h"
 #include "server/handshake_rules.h"
@@ -27,6 +28,7 @@ struct ServerOptions {
   bool read_only = false;
   std::size_t calls_max = 16;  // -t: blocking calls under way for one connection
   HandshakeRules handshake;
+  RequestLedger* ledger = nullptr;  // of what kernels have asked for; outlives the server
 };
 
 using ConnectionId = std::uint64_t;

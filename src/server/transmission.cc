@@ -23,7 +23,9 @@ Transmission::Transmission(Context& context, ByteStream& stream, const Chain& de
       can_write_(device.properties().can_write && !agreement.read_only),
       writes_through_(context.write_through && device.properties().can_fua),
       header_size_(agreement.extended_headers ? sizeof(ExtendedRequestWire) : sizeof(RequestWire)),
-      share_(budget) {}
+      share_(budget) {
+  if (context.ledger != nullptr) ledger_ = context.ledger->lease();
+}
 
 Transmission::~Transmission() { NBDKIT_CHECK(in_flight_ == 0 && !dirty_ && !again_queued_); }
 
@@ -259,6 +261,8 @@ bool Transmission::may_begin(const std::optional<RequestHeader>& header, std::si
   bool first = in_flight_ == 0 && sending_.empty();
   bool fits = in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
   if (!first && !fits) return false;
+  bool alone = header && in_flight_ > 0 && mark_of(*header) == LedgerMark::alone;
+  if (alone || alone_) return false;
   // Of a write that has not arrived completely, the rest counts when it comes.
   bool writes = header && header->command == Command::write;
   return afford(writes ? std::min(bytes, received - header_size_) : bytes);

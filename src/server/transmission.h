@@ -140,6 +140,8 @@ class Transmission final : private Watcher, private Job, private Timer {
   void flush();
   bool in_payload() const { return partial_ || skip_ > 0; }
   bool wants_input() const;
+  bool note(Slot& slot);
+  std::optional<LedgerMark> mark_of(const RequestHeader& header) const;
   void update_watch();
   void stop(TransmissionEnd end);
   void lose();
@@ -172,6 +174,9 @@ class Transmission final : private Watcher, private Job, private Timer {
   std::unique_ptr<Partial> partial_;  // a write whose payload is still arriving
   std::uint64_t skip_ = 0;            // what is still to come of a refused write's payload
   std::size_t begun_this_turn_ = 0;
+
+  RequestLedger::Lease ledger_;  // of a kernel's requests
+  bool alone_ = false;           // what is under way is to be without company
 
   std::size_t in_flight_ = 0;
   std::uint64_t bytes_in_flight_ = 0;

@@ -43,6 +43,10 @@ RequestFlags request_flags(const RequestHeader& header, bool writes_through) {
   return flags;
 }
 
+LedgerRequest ledger_request(const RequestHeader& header) {
+  return {static_cast<std::uint16_t>(header.command), header.offset, header.length};
+}
+
 std::string_view name(Command command) {
   switch (command) {
     case Command::read:
@@ -151,7 +155,8 @@ Transmission::Refusal Transmission::check(const RequestHeader& header) const {
 
 Transmission::Slot& Transmission::take_slot() {
   if (unused_.empty()) {
-    slots_.push_back(std::make_unique<Slot>(context_.buffers(), context_.connection()));
+    slots_.push_back(
+        std::make_unique<Slot>(context_.buffers(), context_.connection(), slots_.size()));
     return *slots_.back();
   }
   Slot* slot = unused_.back();
@@ -179,6 +184,10 @@ void Transmission::begin(const RequestHeader& header, std::optional<Payload> pay
     context_.log().debug(who_, "{} count={} offset={} flags={:#x}", name(header.command),
                          header.length, header.offset, header.flags);
   }
+  if (ledger_ && !note(slot)) {
+    return complete(
+        slot, Error(std::errc::io_error, "the server has died of this request again and again"));
+  }
   Task<void> task = dispatch(slot);
   if (task.done()) return complete(slot, task.take());
   // The payload may be in memory that the next receive overwrites. Without the few bytes for a copy
@@ -186,6 +195,22 @@ void Transmission::begin(const RequestHeader& header, std::optional<Payload> pay
   if (slot.payload) NBDKIT_CHECK(slot.payload->pin().ok());
   finish(std::move(task),
          [this, &slot](Result<void> result) { complete(slot, std::move(result)); });
+}
+
+std::optional<LedgerMark> Transmission::mark_of(const RequestHeader& header) const {
+  if (!ledger_) return std::nullopt;
+  return context_.ledger->mark_of(ledger_request(header));
+}
+
+// False when it is to be refused.
+bool Transmission::note(Slot& slot) {
+  std::optional<LedgerMark> mark = mark_of(slot.header);
+  if (mark == LedgerMark::refuse) return false;
+  slot.alone = alone_ = mark == LedgerMark::alone;
+  if (slot.number < RequestLedger::kRequestsMax) {
+    ledger_.begin(slot.number, ledger_request(slot.header));
+  }
+  return true;
 }
 
 Task<void> Transmission::dispatch(Slot& slot) {
@@ -217,6 +242,8 @@ Task<void> Transmission::dispatch(Slot& slot) {
 void Transmission::complete(Slot& slot, Result<void> result) {
   NBDKIT_CHECK(in_flight_ > 0);
   --in_flight_;
+  if (ledger_ && slot.number < RequestLedger::kRequestsMax) ledger_.end(slot.number);
+  if (std::exchange(slot.alone, false)) alone_ = false;
   progress_ = true;
   mark_dirty();
   if (result.ok() && slot.header.command == Command::read && slot.reply.size() != slot.served) {
