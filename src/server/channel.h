@@ -2,7 +2,6 @@
 // Channel: exact reads and writes on a connection, for the handshake.
 #pragma once
 
-#include <coroutine>
 #include <cstddef>
 #include <span>
 #include <string_view>
@@ -13,11 +12,15 @@
 namespace nbdkit {
 
 // On its connection's loop; at most one read or write at a time.
-class Channel final : private Watcher {
+class Channel final {
  public:
-  // Both outlive the channel. Never reads more than it is asked for, so that the next one to read
-  // from the stream misses nothing.
-  Channel(Loop& loop, Gate& gate, ByteStream& stream) : loop_(loop), gate_(gate), stream_(stream) {}
+  // All of it outlives the channel. Never reads more than it is asked for, so that the next one to
+  // read from the stream misses nothing.
+  Channel(Loop& loop, Gate& gate, ByteStream& stream)
+      : loop_(loop), gate_(gate), stream_(&stream) {}
+
+  // Goes on with another stream, while nothing is read or written.
+  void use(ByteStream& stream) { stream_ = &stream; }
 
   // connection_reset when the stream ends before; operation_canceled when the gate closes.
   Task<void> read(std::span<std::byte> into);
@@ -31,15 +34,9 @@ class Channel final : private Watcher {
   }
 
  private:
-  class Readiness;
-
-  void ready(std::uint32_t epoll_events) noexcept override;
-  Task<void> wait(std::uint32_t epoll_events);
-
   Loop& loop_;
   Gate& gate_;
-  ByteStream& stream_;
-  Readiness* waiting_ = nullptr;
+  ByteStream* stream_;
 };
 
 }  // namespace nbdkit
