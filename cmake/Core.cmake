@@ -15,7 +15,7 @@ target_compile_definitions(nbdkit-core
   PUBLIC NBDKIT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(nbdkit-core
   PUBLIC fmt::fmt Threads::Threads ${CMAKE_DL_LIBS}
-  PRIVATE nlohmann_json::nlohmann_json PkgConfig::NL)
+  PRIVATE nlohmann_json::nlohmann_json PkgConfig::NL PkgConfig::GNUTLS)
 # Templates of the standard library must not take the place of a plugin's own (RTLD_GLOBAL).
 target_link_options(nbdkit-core PRIVATE
   -Wl,--version-script=${CMAKE_SOURCE_DIR}/src/core.map -Wl,-z,defs)

@@ -6,7 +6,7 @@ find_package(GTest REQUIRED)
 file(GLOB support_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.cc)
 add_library(nbdkit-test-support STATIC ${support_sources})
 target_include_directories(nbdkit-test-support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
-target_link_libraries(nbdkit-test-support PUBLIC nbdkit-core GTest::gtest)
+target_link_libraries(nbdkit-test-support PUBLIC nbdkit-core GTest::gtest PRIVATE PkgConfig::GNUTLS)
 # As the tests are, which take over what it has precompiled.
 set_target_properties(nbdkit-test-support PROPERTIES POSITION_INDEPENDENT_CODE OFF)
 target_compile_options(nbdkit-test-support PRIVATE -fPIE)

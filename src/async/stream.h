@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// ByteStream: what a connection reads from and writes to. A plain socket here; TLS is another one.
+// ByteStream: what a connection reads from and writes to. A plain socket here; TLS (tls/stream.h)
+// is another one.
 #pragma once
 
 #include <sys/uio.h>
@@ -22,6 +23,13 @@ class ByteStream {
   virtual Result<std::size_t> send(std::span<const iovec> from) = 0;
 
   virtual int fd() const = 0;  // to wait on
+
+  // Whether the last receive() has stopped for want of room and not of bytes. A stream that holds
+  // such bytes itself says so: fd() may never become ready for them.
+  bool holds_more() const { return holds_more_; }
+
+ protected:
+  bool holds_more_ = false;
 };
 
 // Asks for MSG_DONTWAIT on every call: the file description may be shared with whoever gave us the
