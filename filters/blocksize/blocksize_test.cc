@@ -265,6 +265,22 @@ TEST_F(BlocksizeExtentsTest, TheRestOfABlockOfWhichNothingIsKnownIsData) {
   EXPECT_EQ(ask(2000, 10, RequestFlags::one), "2000+48:0 ");
 }
 
+// Numbers of 32 bits end there (CVE-2025-47712).
+TEST_F(BlocksizeExtentsTest, ExtentsAround4GiBAreAsLongAsTheyAre) {
+  constexpr std::uint64_t k4GiB = std::uint64_t{1} << 32;
+  disk.properties.size = 4 * k4GiB;
+  for (std::uint64_t hole : {k4GiB - 512, k4GiB, k4GiB + 512}) {
+    disk.extents = {{0, hole, ExtentType::hole_and_zero},
+                    {hole, 4 * k4GiB - hole, ExtentType::data}};
+    for (const char* block : {"512", "64k"}) {
+      open({{"minblock", block}});
+      const std::uint64_t whole = block[0] == '6' ? hole / 65536 * 65536 : hole;
+      EXPECT_EQ(ask(0, k4GiB - 1, RequestFlags::one), fmt::format("0+{}:3 ", whole));
+      EXPECT_TRUE(ask(1, k4GiB - 1).starts_with(fmt::format("1+{}:3 ", whole - 1)));
+    }
+  }
+}
+
 TEST_F(BlocksizeExtentsTest, WithoutBlocksTheAnswerIsPassedOn) {
   open({});
   EXPECT_EQ(ask(701, 10, RequestFlags::one), "701+199:3 ");

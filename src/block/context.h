@@ -19,6 +19,9 @@ struct Peer {
   std::int64_t pid = -1;
   std::int64_t uid = -1;
   std::int64_t gid = -1;
+  // Whom its certificate names, and who vouches for it (RFC 4514), if it was asked for one.
+  std::string tls_name;
+  std::string tls_issuer;
 };
 
 // What a layer can do to the connection that it serves.

@@ -28,6 +28,10 @@ struct Environment {
   std::function<void()> shut_down = [] {};
 };
 
+// What open() fails with when this export is for connections with TLS only and this one is without.
+// The client is told so (NBD protocol, SELECTIVETLS).
+inline constexpr std::errc kNeedsTls = std::errc::no_protocol_option;
+
 struct ExportEntry {
   std::string name;
   std::string description;

@@ -200,6 +200,10 @@ void Connection::begin_move(Nanoseconds limit, std::function<void(Result<MovedCo
     return told(Error(std::errc::operation_not_permitted,
                       "it is in its handshake, held, or on its way to its end"));
   }
+  if (context_.tls) {
+    return told(Error(std::errc::operation_not_permitted,
+                      "it is encrypted, and its keys cannot be moved to another server"));
+  }
   move_ = std::make_unique<Move>(*this, std::move(told));
   loop_.timers().arm(*move_, loop_.now() + limit);
   transmission_->drain();
@@ -226,11 +230,13 @@ Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
   context_.peer = peer_of(socket.get());
   socket_ = socket.get();
   SocketStream stream(std::move(socket));
+  TlsUpgrade upgrade(context_, stream,
+                     options_.foreign ? TlsStream::Kernel::never : TlsStream::Kernel::when_offered);
   Agreement agreement = options_.agreement;
   agreement.read_only = context_.read_only;
   Result<DevicePtr> opened = DevicePtr();
   if (options_.mode == StartOptions::Mode::handshake) {
-    opened = co_await negotiate(stream, agreement).as_result();
+    opened = co_await negotiate(upgrade, agreement).as_result();
   } else {
     opened = co_await open_export().as_result();
   }
@@ -241,8 +247,9 @@ Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
     end = end_of(opened.error());
   } else if (opened.value()) {
     if (options_.hold) co_await wait_to_go_on();
-    end = co_await transmit(stream, std::move(opened).value(), agreement);
+    end = co_await transmit(upgrade.stream(), std::move(opened).value(), agreement);
   }
+  if (upgrade.tls() != nullptr) upgrade.tls()->say_goodbye();
   co_await gate_.drained();
   patience_.reset();
   socket_ = -1;
@@ -254,9 +261,9 @@ Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
   co_return end;
 }
 
-Task<DevicePtr> Connection::negotiate(ByteStream& stream, Agreement& agreement) {
-  Channel channel(loop_, gate_, stream);
-  Handshake handshake(channel, stack_.top(), context_, rules_, who_);
+Task<DevicePtr> Connection::negotiate(TlsUpgrade& upgrade, Agreement& agreement) {
+  Channel channel(loop_, gate_, upgrade.stream());
+  Handshake handshake(channel, upgrade, stack_.top(), context_, rules_, who_);
   HandshakeLimit limit(*this);
   DevicePtr device = co_await handshake.run();
   agreement = handshake.agreement();

@@ -10,6 +10,7 @@
 #include "async/loop.h"
 #include "block/layer_stack.h"
 #include "server/server.h"
+#include "server/tls_upgrade.h"
 #include "server/transmission.h"
 
 namespace nbdkit {
@@ -56,7 +57,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   void drain_now();
   void abandon_now();
   Task<ConnectionEnd> serve(UniqueFd socket);
-  Task<DevicePtr> negotiate(ByteStream& stream, Agreement& agreement);
+  Task<DevicePtr> negotiate(TlsUpgrade& upgrade, Agreement& agreement);
   Task<DevicePtr> open_export();
   Task<void> wait_to_go_on();
   Task<ConnectionEnd> transmit(ByteStream& stream, DevicePtr opened, Agreement agreement);

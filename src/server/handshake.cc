@@ -106,7 +106,9 @@ Task<bool> Handshake::take_option() {
       co_await fail(Error(std::errc::protocol_error, "the client's export name is too long"));
     }
     if (option == Option::set_meta_context) agreement_.base_allocation = false;
-    co_await reply_text(option, OptionReply::too_big, "the option is too long");
+    const OptionReply answer =
+        needs_tls_first(option) ? OptionReply::tls_required : OptionReply::too_big;
+    co_await reply_text(option, answer, "the option is too long");
   } else {
     std::vector<std::byte> data(length);
     co_await channel_.read(data);
@@ -130,12 +132,25 @@ bool Handshake::offers(Option option) const {
     case Option::set_meta_context:
       return rules_.meta_contexts;
     case Option::starttls:
-      break;
+      return true;
   }
   return false;
 }
 
+// NBD protocol, "TLS versions": FORCEDTLS. Leaving is always allowed.
+bool Handshake::needs_tls_first(Option option) const {
+  return rules_.tls_required && !context_.tls && option != Option::starttls &&
+         option != Option::abort;
+}
+
 Task<bool> Handshake::handle(Option option, Data data) {
+  if (needs_tls_first(option)) {
+    if (option == Option::export_name) {  // Has no reply that could say no.
+      co_await fail(Error(std::errc::protocol_error, "the client wants an export without TLS"));
+    }
+    co_await reply_text(option, OptionReply::tls_required, "this server requires TLS");
+    co_return false;
+  }
   if (!fixed_newstyle_ && option != Option::export_name && option != Option::abort) {
     co_await reply_text(option, OptionReply::invalid, "the client's flags allow only a name");
     co_return false;
@@ -167,9 +182,33 @@ Task<bool> Handshake::handle(Option option, Data data) {
       co_await meta_context(option, data);
       break;
     case Option::starttls:
+      co_await start_tls(data);
       break;
   }
   co_return false;
+}
+
+// What was agreed on before may be what somebody in between has said: all of it is forgotten
+// (NBD protocol, NBD_OPT_STARTTLS). Nothing has been received ahead of it; whatever else the client
+// has sent in plain text ends the handshake of TLS, and with it the connection.
+Task<void> Handshake::start_tls(Data data) {
+  Option option = Option::starttls;
+  if (!rules_.tls) {
+    co_await reply_text(option, OptionReply::policy, "TLS is not available here");
+    co_return;
+  }
+  if (!data.empty() || context_.tls) {
+    co_await reply_text(option, OptionReply::invalid, "asked for twice, or with data");
+    co_return;
+  }
+  co_await reply(option, OptionReply::ack);
+  co_await upgrade_.start(channel_, rules_.tls, who_);
+  agreement_ = Agreement();
+  agreement_.read_only = context_.read_only;
+  meta_context_export_.reset();
+  context_.export_name.clear();
+  listed_ = false;
+  options_left_ = kOptionsMax;
 }
 
 Task<bool> Handshake::export_name(Data data) {
@@ -226,7 +265,9 @@ Task<bool> Handshake::info_or_go(Option option, Data data) {
   Result<void> opened = co_await open(request->export_name).as_result();
   if (!opened.ok()) {
     context_.log().error(who_, "open: {}", opened.error().message());
-    co_await reply_text(option, OptionReply::unknown, opened.error().detail());
+    const bool tls_helps = opened.error().code == kNeedsTls && rules_.tls && !context_.tls;
+    OptionReply answer = tls_helps ? OptionReply::tls_required : OptionReply::unknown;
+    co_await reply_text(option, answer, opened.error().detail());
     co_return false;
   }
   keep_meta_context_for(request->export_name);

@@ -13,6 +13,7 @@
 #include "proto/handshake.h"
 #include "server/channel.h"
 #include "server/handshake_rules.h"
+#include "server/tls_upgrade.h"
 #include "server/transmission.h"
 
 namespace nbdkit {
@@ -28,9 +29,14 @@ class Handshake {
   static constexpr unsigned kOptionsPerExport = 32;  // more when the client asks for each export
 
   // All of it outlives the handshake. `context` gets the export's name.
-  Handshake(Channel& channel, Layer& top, Context& context, const HandshakeRules& rules,
-            std::string_view who)
-      : channel_(channel), top_(top), context_(context), rules_(rules), who_(who) {
+  Handshake(Channel& channel, TlsUpgrade& upgrade, Layer& top, Context& context,
+            const HandshakeRules& rules, std::string_view who)
+      : channel_(channel),
+        upgrade_(upgrade),
+        top_(top),
+        context_(context),
+        rules_(rules),
+        who_(who) {
     agreement_.read_only = context.read_only;
   }
 
@@ -49,9 +55,11 @@ class Handshake {
   // Ends with true when the negotiation is over.
   Task<bool> take_option();
   bool offers(Option option) const;
+  bool needs_tls_first(Option option) const;
   Task<bool> handle(Option option, Data data);
   Task<bool> export_name(Data data);
   Task<void> list(Data data);
+  Task<void> start_tls(Data data);
   Task<bool> info_or_go(Option option, Data data);
   Task<void> send_infos(Option option, std::span<const Info> wanted);
   Task<void> structured_reply(Data data);
@@ -66,6 +74,7 @@ class Handshake {
   Task<void> reply_text(Option option, OptionReply type, std::string_view text);
 
   Channel& channel_;
+  TlsUpgrade& upgrade_;
   Layer& top_;
   Context& context_;
   const HandshakeRules& rules_;

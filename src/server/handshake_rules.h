@@ -6,6 +6,7 @@
 
 #include "async/timers.h"
 #include "proto/handshake.h"
+#include "tls/credentials.h"
 
 namespace nbdkit {
 
@@ -14,6 +15,8 @@ struct HandshakeRules {
   std::uint16_t flags = kFixedNewstyle | kNoZeroes;  // of the greeting, those that are offered
   bool chunks = true;                                // structured replies and extended headers
   bool meta_contexts = true;
+  TlsCredentials::Shared tls;  // null: TLS is refused
+  bool tls_required = false;
   Nanoseconds limit{0};  // how long it may take; 0: for ever
 };
 

@@ -149,7 +149,7 @@ TEST_F(ServerTest, UnknownOptionsAreRefusedAndTheHandshakeGoesOn) {
   WireClient client = server.connect();
   client.greet();
   EXPECT_EQ(client.option(static_cast<Option>(99), "x")[0].type, OptionReply::unsupported);
-  EXPECT_EQ(client.option(Option::starttls)[0].type, OptionReply::unsupported);
+  EXPECT_EQ(client.option(Option::starttls)[0].type, OptionReply::policy);
   EXPECT_EQ(client.option(Option::go, "abc")[0].type, OptionReply::invalid);
   EXPECT_EQ(client.option(Option::list, "abc")[0].type, OptionReply::invalid);
   EXPECT_EQ(client.option(Option::info, std::string(70000, 'x'))[0].type, OptionReply::too_big);

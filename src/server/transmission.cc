@@ -44,6 +44,7 @@ Task<TransmissionEnd> Transmission::serve(std::span<const std::byte> unread) {
     void await_resume() const noexcept {}
   };
   End end{waiter_};
+  if (stream_.holds_more()) mark_dirty();
   co_await end;
 
   if (!dead_) context_.loop().unwatch(stream_.fd(), *this);
@@ -140,6 +141,10 @@ bool Transmission::wants_input() const {
 
 void Transmission::update_watch() {
   if (dead_) return;
+  // Others have their turn first.
+  if (stream_.holds_more() && wants_input() && !std::exchange(again_queued_, true)) {
+    context_.loop().at_next_turn(again_);
+  }
   std::uint32_t wanted = (wants_input() ? EPOLLIN : 0u) | (send_blocked_ ? EPOLLOUT : 0u);
   if (wanted == watched_) return;
   watched_ = wanted;
@@ -202,7 +207,7 @@ void Transmission::receive() {
   size += std::exchange(stash_size_, 0);
   keep(consume({bytes, size}));
   // Nothing may be received on top of what is left, and a drain may have got what it waited for.
-  if (!wants_input()) mark_dirty();
+  if (!wants_input() || stream_.holds_more()) mark_dirty();
 }
 
 void Transmission::keep(std::span<const std::byte> bytes) {
@@ -224,6 +229,7 @@ void Transmission::begin_again() {
   begun_this_turn_ = 0;
   progress_ = true;
   mark_dirty();
+  if (stream_.holds_more() && wants_input()) receive();
 }
 
 // Takes what can be taken; what is returned has to wait.

@@ -46,16 +46,26 @@ WireClient::WireClient(UniqueFd socket) : socket_(std::move(socket)) {
 
 void WireClient::send(std::string_view bytes) {
   while (!bytes.empty()) {
-    ssize_t n = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    ssize_t n =
+        tls_ ? tls_->send(bytes) : ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (n <= 0) return;  // What the server thinks of it is read afterwards.
     bytes.remove_prefix(static_cast<std::size_t>(n));
   }
 }
 
+long WireClient::receive_some(char* into, std::size_t length) {
+  if (ahead_.empty()) {
+    return tls_ ? tls_->receive(into, length) : ::recv(socket_.get(), into, length, 0);
+  }
+  length = ahead_.copy(into, length);
+  ahead_.erase(0, length);
+  return static_cast<long>(length);
+}
+
 std::string WireClient::receive(std::size_t length) {
   std::string bytes(length, '\0');
   for (std::size_t got = 0; got < length;) {
-    ssize_t n = ::recv(socket_.get(), bytes.data() + got, length - got, 0);
+    ssize_t n = receive_some(bytes.data() + got, length - got);
     if (n <= 0) {
       ADD_FAILURE() << "the server sent " << got << " of " << length << " bytes, then "
                     << (n == 0 ? "closed" : std::strerror(errno));
@@ -68,7 +78,8 @@ std::string WireClient::receive(std::size_t length) {
 
 bool WireClient::at_end() {
   char byte;
-  ssize_t n = ::recv(socket_.get(), &byte, 1, 0);
+  ssize_t n = receive_some(&byte, 1);
+  if (tls_) return n <= 0;
   return n == 0 || (n < 0 && errno == ECONNRESET);
 }
 
@@ -141,6 +152,17 @@ OptionReply WireClient::use_extended_headers() {
 
 WireClient::Export WireClient::go(std::string_view name, bool structured, bool status) {
   greet();
+  return choose(name, structured, status);
+}
+
+std::string WireClient::start_tls(const WireTls::Identity& identity) {
+  OptionReply reply = option(Option::starttls).back().type;
+  if (reply != OptionReply::ack) return "refused";
+  tls_ = std::make_unique<WireTls>(socket_.get(), identity);
+  return tls_->handshake();
+}
+
+WireClient::Export WireClient::choose(std::string_view name, bool structured, bool status) {
   if (structured) option(Option::structured_reply);
   if (status) option(Option::set_meta_context, meta_data(name, {"base:allocation"}));
   Export result;
@@ -234,10 +256,9 @@ WireClient::Answer WireClient::answer(std::uint32_t length) {
                             : receive_chunk<ChunkWire>(magic.get());
     answer.cookie = static_cast<std::uint64_t>(chunk.cookie);
     if (first && chunk.length >= 8) {
-      char peeked[8];
-      ::recv(socket_.get(), peeked, sizeof peeked, MSG_PEEK | MSG_WAITALL);
       Be<std::uint64_t> offset;
-      std::memcpy(&offset, peeked, sizeof offset);
+      ahead_ = receive(sizeof offset);
+      std::memcpy(&offset, ahead_.data(), sizeof offset);
       start = offset.get();
     }
     take_chunk(chunk, answer, start);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include "base/unique_fd.h"
 #include "proto/handshake.h"
 #include "proto/transmission.h"
+#include "support/wire_tls.h"
 
 namespace nbdkit {
 
@@ -60,12 +62,17 @@ class WireClient {
   std::vector<OptionAnswer> option(Option option, std::string_view data = {});
   // What is sent and received from now on has extended headers, when the server agrees.
   OptionReply use_extended_headers();
+  // STARTTLS and the handshake of TLS: "", or why it has failed. Bytes go through TLS from then on.
+  std::string start_tls(const WireTls::Identity& identity);
+  WireTls& tls() { return *tls_; }
   // GO with everything that is asked for before it; the INFO_EXPORT, or size 0 and flags 0.
   struct Export {
     std::uint64_t size = 0;
     std::uint16_t flags = 0;
   };
   Export go(std::string_view name = {}, bool structured = false, bool status = false);
+  // The same behind greet(), or start_tls().
+  Export choose(std::string_view name = {}, bool structured = false, bool status = false);
 
   // Transmission.
   static std::string packet(Command command, std::uint64_t cookie, std::uint64_t offset,
@@ -100,7 +107,11 @@ class WireClient {
   void take_chunk(const Chunk& chunk, Answer& answer, std::uint64_t start);
   static void take_error(std::string_view body, bool with_offset, Answer& answer);
 
+  long receive_some(char* into, std::size_t length);
+
   UniqueFd socket_;
+  std::unique_ptr<WireTls> tls_;
+  std::string ahead_;  // received and not yet taken
   bool extended_ = false;
   std::uint64_t next_cookie_ = 1000;
 };
