@@ -177,7 +177,15 @@ Result<Opened> open_handle(CallContext& context, const CFunctions& functions, Th
                            bool read_only) {
   Opened opened;
   opened.handle = context.call(functions.table().open, read_only ? 1 : 0);
-  if (opened.handle == nullptr) return context.failure_with_text("open");
+  if (opened.handle == nullptr) {
+    Error error = context.failure_with_text("open");
+    // The interface in C has no other way to say that an export is for clients with TLS only.
+    const bool forbidden = error.code == std::errc::operation_not_permitted ||
+                           error.code == std::errc::permission_denied;
+    const Session* session = context.session();
+    if (forbidden && session != nullptr && session->missed_tls()) error.code = kNeedsTls;
+    return error;
+  }
   Result<void> asked = Questions(context, functions, model, read_only, opened).ask_all();
   if (!asked.ok()) {
     if (functions.table().close != nullptr) context.call(functions.table().close, opened.handle);

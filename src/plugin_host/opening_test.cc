@@ -200,6 +200,22 @@ TEST_F(Opening, ADefaultThatThePluginRefusesIsAnErrorAndNotListed) {
   EXPECT_EQ(loop.run(plugin->list_exports(client->context())).value().size(), 1u);
 }
 
+// The interface in C has no word for it.
+TEST_F(Opening, WhoAsksForTlsAndForbidsToOpenWithoutItNeedsIt) {
+  begin({{"needs-tls", "1"}});
+  Result<void> refused = try_open();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, kNeedsTls);
+  EXPECT_EQ(refused.error().detail(), "probe: only with TLS");
+  client = new_client();
+  client->context().tls = true;
+  EXPECT_EQ(message_of(client->open(*plugin)), "");
+  begin({{"needs-tls", "1"}, {"fail", "open:set:2"}});
+  EXPECT_EQ(try_open().error().code, std::errc::no_such_file_or_directory);
+  begin({{"fail", "open:set:1"}});
+  EXPECT_EQ(try_open().error().code, std::errc::operation_not_permitted) << "it has not asked";
+}
+
 TEST_F(Opening, PreconnectCanRefuseAClient) {
   begin({{"fail", "preconnect:text:0"}});
   client = new_client("", true);

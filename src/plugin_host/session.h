@@ -3,6 +3,7 @@
 // is closed.
 #pragma once
 
+#include <atomic>
 #include <string>
 #include <string_view>
 
@@ -25,6 +26,13 @@ class Session final : private Gate::Interruptible {
   // Who speaks in the log: "file.3".
   const std::string& who() const { return who_; }
   Interns& interns() { return interns_; }
+  // What the plugin is told, and that it has asked.
+  bool answer_tls() {
+    asked_for_tls_ = true;
+    return context_.tls;
+  }
+  // The plugin knows that there is no TLS: if it forbids something, that may be why.
+  bool missed_tls() const { return asked_for_tls_ && !context_.tls; }
 
  private:
   friend class PluginHost;
@@ -35,7 +43,8 @@ class Session final : private Gate::Interruptible {
   Context& context_;
   const std::string who_;
   Interns interns_;
-  bool ended_;  // Under the host's mutex.
+  std::atomic<bool> asked_for_tls_{false};  // Threads of the plugin ask, too.
+  bool ended_;                              // Under the host's mutex.
 };
 
 }  // namespace nbdkit

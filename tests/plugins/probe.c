@@ -42,7 +42,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t arrived = PTHREAD_COND_INITIALIZER;
 static char trace[64 * 1024];
 static struct setting answers[16], failure;
-static int answer_count, at_once, model = THREAD_MODEL, meet_count;
+static int answer_count, at_once, model = THREAD_MODEL, meet_count, needs_tls;
 static int64_t size = DISK_MAX;
 static unsigned block[3];
 static char disk[DISK_MAX];
@@ -110,6 +110,7 @@ static int probe_config(const char* key, const char* value) {
   }
   if (strcmp(key, "model") == 0) return nbdkit_parse_int("model", value, &model);
   if (strcmp(key, "meet") == 0) return nbdkit_parse_int("meet", value, &meet_count);
+  if (strcmp(key, "needs-tls") == 0) return nbdkit_parse_int(key, value, &needs_tls);
   if (strcmp(key, "do") == 0) {
     extra = value;
   } else if (strcmp(key, "extents") == 0) {
@@ -168,7 +169,13 @@ static void* probe_open(int readonly) {
   struct handle* h;
   enter();
   remember("open %d\n", readonly);
-  h = fails("open") ? NULL : calloc(1, sizeof *h);
+  if (needs_tls && nbdkit_is_tls() != 1 && failure.value == 0) {
+    nbdkit_error("probe: only with TLS");
+    nbdkit_set_error(EPERM);
+    h = NULL;
+  } else {
+    h = fails("open") ? NULL : calloc(1, sizeof *h);
+  }
   leave();
   return h;
 }

@@ -23,6 +23,12 @@ std::int64_t known_number(std::string_view function, std::int64_t Peer::*number)
   return value;
 }
 
+// "" stands for what is not known.
+char* known_text(std::string_view function, std::string Peer::*text) {
+  const Context* connection = calling_connection(function);
+  return connection != nullptr ? duplicate(connection->peer.*text) : nullptr;
+}
+
 }  // namespace
 }  // namespace nbdkit
 
@@ -36,9 +42,8 @@ const char* nbdkit_export_name(void) {
 }
 
 int nbdkit_is_tls(void) {
-  const Context* connection = calling_connection("nbdkit_is_tls");
-  if (connection == nullptr) return -1;
-  return connection->tls ? 1 : 0;
+  if (calling_connection("nbdkit_is_tls") == nullptr) return -1;
+  return calling_session()->answer_tls() ? 1 : 0;
 }
 
 int nbdkit_peer_name(struct sockaddr* address, socklen_t* length) {
@@ -63,12 +68,9 @@ char* nbdkit_peer_security_context(void) {
   return nullptr;
 }
 
-// Clients are not asked for a certificate's name, and "" says so.
-char* nbdkit_peer_tls_dn(void) {
-  return calling_connection("nbdkit_peer_tls_dn") != nullptr ? duplicate("") : nullptr;
-}
+char* nbdkit_peer_tls_dn(void) { return known_text("nbdkit_peer_tls_dn", &Peer::tls_name); }
 char* nbdkit_peer_tls_issuer_dn(void) {
-  return calling_connection("nbdkit_peer_tls_issuer_dn") != nullptr ? duplicate("") : nullptr;
+  return known_text("nbdkit_peer_tls_issuer_dn", &Peer::tls_issuer);
 }
 
 void nbdkit_disconnect(int force) {
