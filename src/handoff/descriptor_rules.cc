@@ -100,4 +100,10 @@ Result<void> check_stream_socket(int fd) {
   return {};
 }
 
+bool crosses_a_network(int socket) {
+  int family = AF_UNSPEC;
+  socklen_t length = sizeof family;
+  return ::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0 || family != AF_UNIX;
+}
+
 }  // namespace nbdkit

@@ -24,4 +24,7 @@ std::string describe(const SocketKind& kind);
 // user-space file system may hang. The Error says what the descriptor is and what is needed.
 Result<void> check_stream_socket(int fd);
 
+// Whether others may read and change on its way what the socket carries.
+bool crosses_a_network(int socket);
+
 }  // namespace nbdkit

@@ -71,12 +71,6 @@ HandoffExport to_export(const ExportInfo& info, const HandoffTerms& terms, bool 
   return result;
 }
 
-bool crosses_a_network(int socket) {
-  int family = AF_UNSPEC;
-  socklen_t length = sizeof family;
-  return ::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &length) != 0 || family != AF_UNIX;
-}
-
 }  // namespace
 
 HandoffRequests::HandoffRequests(Server& server, const HandoffTerms& terms, uid_t user)

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <vector>
 
 namespace nbdkit {
 namespace {
@@ -55,13 +56,25 @@ int wait_for(pid_t pid) {
 }  // namespace
 
 std::string nbd_uri(const Address& address) {
+  // Clients that do not ask for TLS go without it where they may.
+  const std::string_view scheme = address.tls_required ? "nbds" : "nbd";
   std::string name = address.export_name.empty() ? "" : "/" + percent_encode(address.export_name);
-  // Of this machine.
-  if (address.vsock) return fmt::format("nbd+vsock://1:{}{}", address.port, name);
-  if (address.unix_path.empty()) {
-    return fmt::format("nbd://{}:{}{}", address.host, address.port, name);
+  std::vector<std::string> query;
+  std::string uri;
+  if (address.vsock) {
+    uri = fmt::format("{}+vsock://1:{}{}", scheme, address.port, name);  // of this machine
+  } else if (address.unix_path.empty()) {
+    uri = fmt::format("{}://{}:{}{}", scheme, address.host, address.port, name);
+  } else {
+    uri = fmt::format("{}+unix://{}", scheme, name);
+    query.push_back("socket=" + percent_encode(address.unix_path));
   }
-  return fmt::format("nbd+unix://{}?socket={}", name, percent_encode(address.unix_path));
+  if (address.tls_required && !address.tls_psk_file.empty()) {
+    query.push_back("tls-psk-file=" + percent_encode(address.tls_psk_file));
+  } else if (address.tls_required && !address.tls_certificates.empty()) {
+    query.push_back("tls-certificates=" + percent_encode(address.tls_certificates));
+  }
+  return query.empty() ? uri : fmt::format("{}?{}", uri, fmt::join(query, "&"));
 }
 
 std::string shell_quote(std::string_view text) {
@@ -87,10 +100,15 @@ Result<void> print_uri(const Address& address, const StandardStreams& streams) {
 
 std::string captive_script(const Address& address, std::string_view command) {
   std::string uri = shell_quote(nbd_uri(address));
-  return fmt::format("uri={}\nnbd={}\nexportname={}\nport={}\nunixsocket={}\n{}", uri, uri,
+  std::string tls;
+  if (address.tls) {
+    tls = fmt::format("tls={}\ntls_certificates={}\ntls_psk={}\n", address.tls_required ? 2 : 1,
+                      shell_quote(address.tls_certificates), shell_quote(address.tls_psk_file));
+  }
+  return fmt::format("uri={}\nnbd={}\nexportname={}\nport={}\nunixsocket={}\n{}{}", uri, uri,
                      shell_quote(address.export_name),
                      address.port == 0 ? "''" : fmt::format("{}", address.port),
-                     shell_quote(address.unix_path), command);
+                     shell_quote(address.unix_path), tls, command);
 }
 
 int run_captive(const Address& address, std::string_view command, StandardStreams streams,

@@ -18,6 +18,11 @@ struct Address {
   std::string export_name;
   std::string host = "localhost";  // TCP: as a URI has it
   bool vsock = false;
+  bool tls = false;           // clients may use it
+  bool tls_required = false;  // and must
+  // As the operator named them.
+  std::string tls_certificates = {};
+  std::string tls_psk_file = {};
 };
 
 // As the NBD project's document on URIs writes them. Export names and paths are percent-encoded.
@@ -29,7 +34,8 @@ std::string shell_quote(std::string_view text);
 // --print-uri: the URI, as a word of the shell, and what a user may do with it.
 Result<void> print_uri(const Address& address, const StandardStreams& streams);
 
-// The shell's variables uri, nbd, exportname, port and unixsocket, and then the command.
+// The shell's variables uri, nbd, exportname, port and unixsocket, with TLS also tls,
+// tls_certificates and tls_psk, and then the command.
 std::string captive_script(const Address& address, std::string_view command);
 
 // In the parent of a server that is ready: runs the command with the caller's stdin and stdout,

@@ -126,7 +126,7 @@ std::string config_dump(const Folders& folders) {
   add("soext", "so");
   add("sysconfdir", "/etc");
   add("timeout_option", "no");
-  add("tls", "no");
+  add("tls", "yes");
   add("version", compatible_version());
   add("version_extra", fmt::format("nbdkit-attach {}", NBDKIT_VERSION));
   add("version_major", fmt::format("{}", kCompatibleMajor));

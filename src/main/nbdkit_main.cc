@@ -173,6 +173,13 @@ Result<void> Program::load() {
       return Error(usable.error().code,
                    fmt::format("--fd {}: {}", given.fd, usable.error().message()));
     }
+    if (given.transmission && options_.tls.required() && crosses_a_network(given.fd)) {
+      return Error(
+          std::errc::operation_not_permitted,
+          fmt::format("--fd {}: with --tls=require a socket of a network needs a handshake "
+                      "(mode=handshake)",
+                      given.fd));
+    }
   }
   NBDKIT_TRY(adopt(options_.kept_memory_fd, "--kept-memory-fd", environment_.kept_memory));
   UniqueFd ledger;
@@ -407,6 +414,12 @@ int main_with(int argc, char** argv) {
     log.leave_terminal();
   }
   log.debug("", "{}", version_line());
+  if (options.value().action == Action::serve) {
+    Result<TlsCredentials::Shared> tls = load_credentials(options.value().tls, log);
+    if (!tls.ok()) return refuse(tls.error());
+    options.value().handshake.tls = std::move(tls).value();
+    options.value().handshake.tls_required = options.value().tls.required();
+  }
   return Program(options.value(), folders.value(), log, manager, std::move(activation).value())
       .run();
 }

@@ -164,6 +164,9 @@ bool take_switch(int id, Options& options) {
     case kPrintUri:
       options.print_uri = true;
       return true;
+    case kTlsVerifyPeer:
+      options.tls.verify_peer = true;
+      return true;
     case kVsock:
       options.vsock = true;
       return true;
@@ -253,6 +256,14 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
       return parse_name("--name", "name", text, options.name);
     case kTimeout:
       return parse_timeout(text, options);
+    case kTls:
+      return options.tls.set_mode(text);
+    case kTlsCertificates:
+      return parse_name("--tls-certificates", "folder", text, options.tls.certificates);
+    case kTlsPriority:
+      return parse_name("--tls-priority", "text", text, options.tls.priority);
+    case kTlsPsk:
+      return parse_name("--tls-psk", "file", text, options.tls.psk_file);
     case kRun:
       options.run = std::string(text);
       return {};
@@ -275,7 +286,7 @@ Result<void> check_conflicts(const Options& options) {
     bool both;
     std::string_view one, other;
   };
-  const std::array<Pair, 10> pairs{{
+  const std::array<Pair, 11> pairs{{
       {options.port && unix_socket, "-p", "-U"},
       {options.port && options.single, "-p", "-s"},
       {unix_socket && options.single, "-U", "-s"},
@@ -284,6 +295,7 @@ Result<void> check_conflicts(const Options& options) {
       {options.vsock && options.single, "--vsock", "-s"},
       {options.print_uri && options.single, "--print-uri", "-s"},
       {options.single && dump, "-s", "--dump-plugin"},
+      {options.handshake.oldstyle && options.tls.required(), "-o", "--tls=require"},
       {options.handoff.any() && options.single, "-s", "--fd or --handoff"},
       {options.handoff.any() && options.run, "--run", "--fd or --handoff"},
   }};

@@ -15,6 +15,7 @@
 #include "main/nbdkit_handoff_options.h"
 #include "main/nbdkit_log.h"
 #include "main/nbdkit_option_table.h"
+#include "main/nbdkit_tls.h"
 #include "server/handshake_rules.h"
 
 namespace nbdkit {
@@ -75,6 +76,7 @@ struct Options {
   std::string name = "nbdkit";  // of this server, for messages
   bool print_uri = false;
   HandshakeRules handshake;
+  TlsOptions tls;
   std::string export_name;
   std::size_t threads = kThreadsDefault;
   std::vector<DebugFlag> debug_flags;

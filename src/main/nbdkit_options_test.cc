@@ -264,9 +264,25 @@ TEST(NbdkitOptions, PortsOfVirtualMachinesHave32Bits) {
   EXPECT_NE(refusal({"-p", "4294967295", "null"}), "");
 }
 
+TEST(NbdkitOptions, TlsMayBeOffOnOrRequired) {
+  using Mode = TlsOptions::Mode;
+  EXPECT_EQ(parse({"null"}).value().tls.mode, Mode::when_possible);
+  for (const char* off : {"off", "0", "no", "FALSE"}) {
+    EXPECT_EQ(parse({"--tls", off, "null"}).value().tls.mode, Mode::off) << off;
+  }
+  EXPECT_EQ(parse({"--tls=on", "null"}).value().tls.mode, Mode::on);
+  for (const char* must : {"require", "Required", "FORCE"}) {
+    EXPECT_EQ(parse({"--tls", must, "null"}).value().tls.mode, Mode::require) << must;
+  }
+  EXPECT_EQ(refusal({"--tls=perhaps", "null"}), "--tls: 'perhaps' is none of off, on and require");
+  EXPECT_EQ(refusal({"--tls=", "null"}), "--tls: '' is none of off, on and require");
+  EXPECT_EQ(refusal({"--tls-psk=", "null"}), "--tls-psk: the file is empty");
+  EXPECT_EQ(refusal({"-o", "--tls=require", "null"}), "-o cannot be used with --tls=require");
+  EXPECT_TRUE(parse({"-o", "--tls=on", "null"}).ok());
+}
+
 TEST(NbdkitOptions, KnownButUnavailableOptionsAreRefusedByName) {
   EXPECT_EQ(refusal({"--swap", "null"}), "--swap (--swap): not available in this version");
-  EXPECT_EQ(refusal({"--tls=require", "null"}), "--tls (--tls): not available in this version");
   for (const OptionRow& row : option_rows()) {
     if (row.available()) continue;
     std::string name = "--" + std::string(row.names.substr(0, row.names.find(' ')));
@@ -279,6 +295,7 @@ std::string argument_for(const OptionRow& row) {
   if (row.argument.empty()) return "";
   if (row.id == 'D') return "=a.b=1";
   if (row.id == kSurvives) return "=durable";
+  if (row.id == kTls) return "=on";
   return row.id == kLog ? "=stderr" : "=7";
 }
 

@@ -17,6 +17,7 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
       log_(host.log()),
       handoff_options_(options.handoff),
       keepalive_(options.keepalive),
+      tls_required_(options.tls.required()),
       keeps_connections_(!options.single && manager.may_store() &&
                          (options.read_only || stack.contract().survives == Survives::durable)),
       loop_(runtime_.main_loop()),
@@ -64,7 +65,8 @@ Result<void> Service::take_handoffs(UniqueFd control) {
       log_.debug("", "the last handoff socket has gone");
       stop_if_over();
     };
-    handoff_.emplace(loop_, server_, log_, HandoffTerms{stack_.contract(), stack_.mapping()},
+    handoff_.emplace(loop_, server_, log_,
+                     HandoffTerms{stack_.contract(), stack_.mapping(), tls_required_},
                      handoff_options_.users, emptied);
   }
   return handoff_->open(std::move(control));

@@ -86,6 +86,7 @@ class Service final : private Watcher, private ServerObserver {
   Log& log_;
   const HandoffOptions handoff_options_;
   const bool keepalive_;
+  const bool tls_required_;
   // What clients have been told is there for the next server, too.
   const bool keeps_connections_;
   Later check_job_{*this, &Service::stop_if_still_over};

@@ -140,6 +140,10 @@ void PrivateFolder::remove() {
 Result<Sockets> open_sockets(const Options& options, const Identity& identity, Log& log) {
   Sockets sockets;
   sockets.address.export_name = options.export_name;
+  sockets.address.tls = options.handshake.tls != nullptr;
+  sockets.address.tls_required = options.tls.required();
+  sockets.address.tls_certificates = options.tls.certificates;
+  sockets.address.tls_psk_file = options.tls.psk_file;
   const bool tcp_asked = options.port.has_value() || !options.ip_addresses.empty();
   if (options.single) return sockets;
   if (!options.handoff.path.empty()) {
