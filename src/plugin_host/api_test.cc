@@ -181,6 +181,12 @@ TEST_F(Api, TheClientIsTheOneOfTheCall) {
   EXPECT_EQ(nbdkit_peer_uid(), -1);
   EXPECT_EQ(nbdkit_peer_gid(), 3);
   EXPECT_EQ(take(nbdkit_peer_tls_dn()), "");
+  client->context().peer.tls_name = "CN=a client";
+  client->context().peer.tls_issuer = "CN=an authority";
+  client->context().tls = true;
+  EXPECT_EQ(nbdkit_is_tls(), 1);
+  EXPECT_EQ(take(nbdkit_peer_tls_dn()), "CN=a client");
+  EXPECT_EQ(take(nbdkit_peer_tls_issuer_dn()), "CN=an authority");
   nbdkit_error("oh");
   EXPECT_TRUE(log.errors().ends_with("plugin.1: oh\n"));
 }
