@@ -55,14 +55,6 @@ UniqueFd dial_tcp(std::uint16_t port) {
   return fd;
 }
 
-void get(int fd, void* to, std::size_t length) {
-  if (::recv(fd, to, length, MSG_WAITALL) != static_cast<ssize_t>(length)) give_up("recv");
-}
-
-void put(int fd, const void* from, std::size_t length) {
-  if (::send(fd, from, length, MSG_NOSIGNAL) != static_cast<ssize_t>(length)) give_up("send");
-}
-
 }  // namespace
 
 void give_up(const char* what) {
@@ -92,13 +84,42 @@ LoadConnection::LoadConnection(const LoadOptions& options, unsigned number)
   if (!options.idle) latencies_ns_.reserve(kLatenciesMax);
 }
 
+void LoadConnection::get(void* to, std::size_t length) {
+  auto* bytes = static_cast<std::byte*>(to);
+  while (length > 0) {
+    ssize_t n = tls_ ? tls_->receive({bytes, length}, 0) : ::recv(socket_.get(), bytes, length, 0);
+    if (n <= 0) give_up("recv");
+    bytes += n;
+    length -= static_cast<std::size_t>(n);
+  }
+}
+
+void LoadConnection::put(const void* from, std::size_t length) {
+  const auto* bytes = static_cast<const std::byte*>(from);
+  ssize_t n =
+      tls_ ? tls_->send({bytes, length}, 0) : ::send(socket_.get(), bytes, length, MSG_NOSIGNAL);
+  if (n != static_cast<ssize_t>(length)) give_up("send");
+}
+
+void LoadConnection::start_tls() {
+  OptionWire option;
+  option.magic = kOptionMagic;
+  option.option = Option::starttls;
+  option.length = 0;
+  put(&option, sizeof option);
+  OptionReplyWire reply;
+  get(&reply, sizeof reply);
+  if (reply.type.get() != OptionReply::ack) give_up("the server refused TLS");
+  tls_ = std::make_unique<LoadTls>(socket_.get(), options_.tls_certificates);
+}
+
 void LoadConnection::shake_hands() {
-  const int fd = socket_.get();
   GreetingWire greeting;
-  get(fd, &greeting, sizeof greeting);
+  get(&greeting, sizeof greeting);
   Be<std::uint32_t> flags;
   flags = kFixedNewstyle | kNoZeroes;
-  put(fd, &flags, sizeof flags);
+  put(&flags, sizeof flags);
+  if (!options_.tls_certificates.empty()) start_tls();
   const std::string& name = options_.export_name;
   struct Go {
     OptionWire option;
@@ -109,15 +130,15 @@ void LoadConnection::shake_hands() {
   go.option.option = Option::go;
   go.option.length = static_cast<std::uint32_t>(sizeof go.name_length + name.size() + sizeof infos);
   go.name_length = static_cast<std::uint32_t>(name.size());
-  put(fd, &go, sizeof go);
-  put(fd, name.data(), name.size());
-  put(fd, &infos, sizeof infos);
+  put(&go, sizeof go);
+  put(name.data(), name.size());
+  put(&infos, sizeof infos);
   std::uint64_t export_size = 0;
   for (;;) {
     OptionReplyWire reply;
-    get(fd, &reply, sizeof reply);
+    get(&reply, sizeof reply);
     std::string data(reply.length.get(), '\0');
-    if (!data.empty()) get(fd, data.data(), data.size());
+    if (!data.empty()) get(data.data(), data.size());
     if (reply.type.get() == OptionReply::ack) break;
     if (reply.type.get() != OptionReply::info) give_up("the server refused the export");
     InfoExportWire info;
@@ -162,7 +183,9 @@ void LoadConnection::receive(int flags) {
     std::memmove(in_.data(), in_.data() + in_begin_, in_end_ - in_begin_);
     in_end_ -= std::exchange(in_begin_, 0);
   }
-  ssize_t got = ::recv(socket_.get(), in_.data() + in_end_, in_.size() - in_end_, flags);
+  std::span<std::byte> room = std::span(in_).subspan(in_end_);
+  ssize_t got =
+      tls_ ? tls_->receive(room, flags) : ::recv(socket_.get(), room.data(), room.size(), flags);
   if (got > 0) {
     in_end_ += static_cast<std::size_t>(got);
   } else if (got == 0) {
@@ -176,8 +199,9 @@ void LoadConnection::receive(int flags) {
 void LoadConnection::send_all() {
   std::size_t sent = 0;
   while (sent < out_.size()) {
-    ssize_t n =
-        ::send(socket_.get(), out_.data() + sent, out_.size() - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    std::span<const std::byte> rest = std::span(out_).subspan(sent);
+    ssize_t n = tls_ ? tls_->send(rest, MSG_DONTWAIT)
+                     : ::send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n > 0) {
       sent += static_cast<std::size_t>(n);
       continue;
@@ -185,8 +209,8 @@ void LoadConnection::send_all() {
     if (errno != EAGAIN) give_up("send");
     bool room = in_end_ - in_begin_ < in_.size();
     pollfd state{socket_.get(), static_cast<short>(room ? POLLIN | POLLOUT : POLLOUT), 0};
-    ::poll(&state, 1, -1);
-    if (room && (state.revents & POLLIN) != 0) receive(MSG_DONTWAIT);
+    ::poll(&state, 1, tls_ && tls_->holds_more() ? 0 : -1);
+    if (room && ((state.revents & POLLIN) != 0 || tls_)) receive(MSG_DONTWAIT);
   }
 }
 
@@ -231,7 +255,7 @@ void LoadConnection::run(const std::atomic<bool>& stop) {
     while (!take_replies()) receive(0);
   }
   RequestWire leave = to_wire({Command::disconnect, 0, Cookie{0}, 0, 0});
-  put(socket_.get(), &leave, sizeof leave);
+  put(&leave, sizeof leave);
 }
 
 void LoadConnection::read_once(unsigned times) {

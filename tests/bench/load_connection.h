@@ -11,6 +11,7 @@
 
 #include "base/unique_fd.h"
 #include "bench/load_options.h"
+#include "bench/load_tls.h"
 
 namespace nbdkit::bench {
 
@@ -35,6 +36,9 @@ class LoadConnection {
   };
 
   void shake_hands();
+  void start_tls();
+  void get(void* to, std::size_t length);
+  void put(const void* from, std::size_t length);
   void begin_requests();
   void begin(unsigned slot);
   void send_all();
@@ -45,6 +49,7 @@ class LoadConnection {
 
   const LoadOptions& options_;
   UniqueFd socket_;
+  std::unique_ptr<LoadTls> tls_;
   std::uint64_t size_;  // bytes
   std::uint64_t random_;
   std::uint64_t sequence_;

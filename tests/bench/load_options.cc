@@ -12,6 +12,7 @@ void declare(CLI::App& app, LoadOptions& options) {
   where->add_option("--fd", options.fds, "inherited sockets that need no handshake")
       ->delimiter(',');
   where->require_option(1);
+  app.add_option("--tls", options.tls_certificates, "use TLS, with the ca-cert.pem of this folder");
   app.add_option("--export", options.export_name, "its name in the handshake");
   app.add_option("--size", options.size, "bytes to spread over (default: the export)");
   app.add_option("--block", options.block_size, "bytes of each request")

@@ -15,6 +15,8 @@ struct LoadOptions {
   std::uint16_t tcp_port = 0;  // on 127.0.0.1
   std::vector<int> fds;        // inherited sockets in the transmission phase, one a connection
 
+  std::string tls_certificates;  // folder; empty: without TLS
+
   std::string export_name;  // at most 4096 bytes
   std::uint64_t size = 0;   // bytes to spread over; 0: the export's, which the handshake tells
   std::uint32_t block_size = 4096;
