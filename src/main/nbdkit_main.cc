@@ -351,6 +351,15 @@ int Program::live() {
   return end.value() == Service::End::orderly ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+Result<void> set_up_tls(Options& options, Log& log) {
+  if (options.action != Action::serve) return {};
+  Result<TlsCredentials::Shared> credentials = load_credentials(options.tls, log);
+  if (!credentials.ok()) return std::move(credentials).error();
+  options.handshake.tls = std::move(credentials).value();
+  options.handshake.tls_required = options.tls.required();
+  return {};
+}
+
 int main_with(int argc, char** argv) {
   std::string_view path = argc > 0 ? argv[0] : "nbdkit";
   const std::string name(path.substr(path.rfind('/') + 1));
@@ -414,12 +423,8 @@ int main_with(int argc, char** argv) {
     log.leave_terminal();
   }
   log.debug("", "{}", version_line());
-  if (options.value().action == Action::serve) {
-    Result<TlsCredentials::Shared> tls = load_credentials(options.value().tls, log);
-    if (!tls.ok()) return refuse(tls.error());
-    options.value().handshake.tls = std::move(tls).value();
-    options.value().handshake.tls_required = options.value().tls.required();
-  }
+  Result<void> encrypted = set_up_tls(options.value(), log);
+  if (!encrypted.ok()) return refuse(encrypted.error());
   return Program(options.value(), folders.value(), log, manager, std::move(activation).value())
       .run();
 }

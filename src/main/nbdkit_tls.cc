@@ -78,7 +78,8 @@ Result<TlsCredentials::Shared> load_credentials(const TlsOptions& options, Log& 
     log.debug("", "TLS: {}", loaded.error().message());
   }
   if (options.required()) {
-    return Error(std::errc::no_such_file_or_directory, fmt::format("--tls=require but {}", kMissing));
+    return Error(std::errc::no_such_file_or_directory,
+                 fmt::format("--tls=require but {}", kMissing));
   }
   if (options.mode == Mode::on) {
     log.warning("", "--tls=on but {}: clients that want TLS are refused", kMissing);

@@ -5,6 +5,7 @@
 
 namespace nbdkit {
 
+// `who` is the connection's own name.
 Task<void> TlsUpgrade::start(Channel& channel, TlsCredentials::Shared credentials,
                              std::string_view who) {
   Result<std::unique_ptr<TlsStream>> made = TlsStream::server(plain_, std::move(credentials));

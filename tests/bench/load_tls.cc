@@ -39,7 +39,8 @@ ssize_t LoadTls::receive(std::span<std::byte> into, int flags) {
   for (;;) {
     Result<std::size_t> received = tls_->receive(std::span(&piece, 1));
     if (received.ok()) return static_cast<ssize_t>(received.value());
-    if (received.error().code != std::errc::resource_unavailable_try_again) must(std::move(received));
+    if (received.error().code != std::errc::resource_unavailable_try_again)
+      must(std::move(received));
     errno = EAGAIN;
     if ((flags & MSG_DONTWAIT) != 0) return -1;
     wait(POLLIN);
