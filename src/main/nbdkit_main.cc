@@ -30,6 +30,7 @@
 #include "main/nbdkit_service.h"
 #include "main/nbdkit_signals.h"
 #include "main/nbdkit_sockets.h"
+#include "tls/trace.h"
 
 namespace nbdkit {
 namespace {
@@ -353,6 +354,9 @@ int Program::live() {
 
 Result<void> set_up_tls(Options& options, Log& log) {
   if (options.action != Action::serve) return {};
+  for (const DebugFlag& flag : options.debug_flags) {
+    if (flag.name == "nbdkit" && flag.flag == "tls.log") trace_gnutls(flag.value);
+  }
   Result<TlsCredentials::Shared> credentials = load_credentials(options.tls, log);
   if (!credentials.ok()) return std::move(credentials).error();
   options.handshake.tls = std::move(credentials).value();
