@@ -5,9 +5,9 @@
 
 #include <utility>
 
+#include "async/channel.h"
 #include "async/post.h"
 #include "async/stream.h"
-#include "server/channel.h"
 #include "server/handshake.h"
 
 namespace nbdkit {

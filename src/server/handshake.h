@@ -9,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
+#include "async/channel.h"
 #include "block/layer.h"
 #include "proto/handshake.h"
-#include "server/channel.h"
 #include "server/handshake_rules.h"
 #include "server/tls_upgrade.h"
 #include "server/transmission.h"

@@ -5,8 +5,8 @@
 #include <memory>
 #include <string_view>
 
+#include "async/channel.h"
 #include "block/context.h"
-#include "server/channel.h"
 #include "tls/stream.h"
 
 namespace nbdkit {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "async/loop.h"
+#include "async/outbox.h"
 #include "async/stream.h"
 #include "base/log.h"
 #include "block/context.h"
@@ -21,7 +22,6 @@
 #include "proto/errors.h"
 #include "proto/transmission.h"
 #include "server/agreement.h"
-#include "server/outbox.h"
 #include "server/payload_budget.h"
 
 namespace nbdkit {

@@ -68,16 +68,16 @@ void Transmission::answer(Slot& slot, const Result<void>& result) {
   }
   if (header.command == Command::block_status) return answer_block_status(slot);
   if (header.command == Command::read && agreement_.structured_replies) return answer_read(slot);
-  outbox_.count_reply();
+  outbox_.count_message();
   if (agreement_.extended_headers) return add_chunk(header, kChunkDone, ChunkType::none, 0);
   outbox_.add(SimpleReplyWire{kSimpleReplyMagic, 0, header.cookie});
   if (header.command != Command::read) return;
-  for (const Reply::Piece& piece : slot.reply.pieces()) outbox_.add(piece);
+  for (const Reply::Piece& piece : slot.reply.pieces()) outbox_.add(piece.data, piece.length);
 }
 
 void Transmission::answer_error(const RequestHeader& header, Refusal refusal) {
   mark_dirty();
-  outbox_.count_reply();
+  outbox_.count_message();
   if (!agreement_.structured_replies) {
     return outbox_.add(SimpleReplyWire{kSimpleReplyMagic, static_cast<std::uint32_t>(refusal.error),
                                        header.cookie});
@@ -108,7 +108,7 @@ void Transmission::answer_read(const Slot& slot) {
   bool whole = has(header, command_flag::kDontFragment);
   bool complete = slot.served == header.length;
   std::uint64_t offset = header.offset;
-  outbox_.count_reply();
+  outbox_.count_message();
   for (std::size_t i = 0; i < pieces.size();) {
     std::size_t length = pieces[i].length;
     std::size_t next = i + 1;
@@ -123,7 +123,7 @@ void Transmission::answer_read(const Slot& slot) {
     } else {
       add_chunk(header, flags, ChunkType::offset_data, sizeof(OffsetWire) + length);
       outbox_.add(OffsetWire(offset));
-      for (std::size_t k = i; k < next; ++k) outbox_.add(pieces[k]);
+      for (std::size_t k = i; k < next; ++k) outbox_.add(pieces[k].data, pieces[k].length);
     }
     offset += length;
     i = next;
@@ -158,7 +158,7 @@ void Transmission::answer_block_status(const Slot& slot) {
     outbox_.add(StatusWire{kBaseAllocationId});
     outbox_.add_copy(body);
   }
-  outbox_.count_reply();
+  outbox_.count_message();
   if (flags != kChunkDone) answer_error_at(header, device_.properties().size);
 }
 

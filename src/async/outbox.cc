@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "server/outbox.h"
+#include "async/outbox.h"
 
 #include <algorithm>
 #include <cstring>
@@ -16,6 +16,7 @@ constexpr std::array<std::byte, kZeroesSize> kZeroes{};
 
 void Outbox::add_piece(const void* data, std::size_t length) {
   bytes_ += length;
+  added_ += length;
   if (!empty()) {
     iovec& last = pieces_.back();
     if (static_cast<const std::byte*>(last.iov_base) + last.iov_len == data) {
@@ -44,12 +45,12 @@ void Outbox::add_copy(std::span<const std::byte> bytes) {
   }
 }
 
-void Outbox::add(Reply::Piece piece) {
-  if (piece.data != nullptr) return add_piece(piece.data, piece.length);
-  while (piece.length > 0) {
-    std::size_t length = std::min(piece.length, kZeroesSize);
-    add_piece(kZeroes.data(), length);
-    piece.length -= length;
+void Outbox::add(const std::byte* data, std::size_t length) {
+  if (data != nullptr) return add_piece(data, length);
+  while (length > 0) {
+    std::size_t part = std::min(length, kZeroesSize);
+    add_piece(kZeroes.data(), part);
+    length -= part;
   }
 }
 
@@ -61,6 +62,7 @@ Result<bool> Outbox::send(ByteStream& stream) {
       return std::move(sent).error();
     }
     std::size_t n = sent.value();
+    sent_ += n;
     while (first_ < pieces_.size() && n >= pieces_[first_].iov_len) {
       n -= pieces_[first_].iov_len;
       ++first_;
@@ -77,7 +79,7 @@ Result<bool> Outbox::send(ByteStream& stream) {
 
 void Outbox::clear() {
   pieces_.clear();
-  first_ = bytes_ = replies_ = block_ = block_used_ = 0;
+  first_ = bytes_ = messages_ = block_ = block_used_ = 0;
   if (blocks_.size() > 1) blocks_.resize(1);  // One is what a connection keeps while idle.
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "server/channel.h"
+#include "async/channel.h"
 
 #include <algorithm>
 #include <array>
