@@ -31,4 +31,27 @@ NbdError to_nbd_error(std::errc code, ErrorAudience audience) {
   }
 }
 
+std::errc from_nbd_error(std::uint32_t error) {
+  switch (static_cast<NbdError>(error)) {
+    case NbdError::not_permitted:
+      return std::errc::operation_not_permitted;
+    case NbdError::io:
+      return std::errc::io_error;
+    case NbdError::no_memory:
+      return std::errc::not_enough_memory;
+    case NbdError::no_space:
+      return std::errc::no_space_on_device;
+    case NbdError::overflow:
+      return std::errc::value_too_large;
+    case NbdError::not_supported:
+      return std::errc::operation_not_supported;
+    case NbdError::shutdown:
+      return static_cast<std::errc>(ESHUTDOWN);
+    case NbdError::none:
+    case NbdError::invalid:
+      break;
+  }
+  return std::errc::invalid_argument;
+}
+
 }  // namespace nbdkit

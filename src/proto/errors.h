@@ -24,4 +24,8 @@ enum class NbdError : std::uint32_t {
 enum class ErrorAudience { other, fast_zero, dont_fragment };
 NbdError to_nbd_error(std::errc code, ErrorAudience audience = ErrorAudience::other);
 
+// What a number that a server sent means here; one that is not known is invalid_argument, as the
+// protocol wants it. Never std::errc{}.
+std::errc from_nbd_error(std::uint32_t error);
+
 }  // namespace nbdkit

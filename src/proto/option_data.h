@@ -9,10 +9,9 @@
 #include <vector>
 
 #include "proto/handshake.h"
+#include "proto/option_reader.h"
 
 namespace nbdkit {
-
-inline constexpr std::uint32_t kStringMax = 4096;  // NBD protocol, "Values": strings
 
 // NBD_OPT_INFO and NBD_OPT_GO.
 struct InfoRequest {

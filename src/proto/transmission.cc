@@ -16,6 +16,13 @@ std::optional<RequestHeader> parse(std::span<const std::byte, sizeof(Wire)> pack
                        wire.length.get()};
 }
 
+template <typename Wire>
+ChunkHeader to_chunk_header(std::span<const std::byte, sizeof(Wire)> packet) {
+  Wire wire;
+  std::memcpy(&wire, packet.data(), sizeof wire);
+  return {wire.flags.get(), wire.type.get(), wire.cookie.get(), wire.length.get()};
+}
+
 }  // namespace
 
 std::optional<RequestHeader> parse_request(std::span<const std::byte, sizeof(RequestWire)> packet) {
@@ -35,6 +42,14 @@ RequestWire to_wire(const RequestHeader& header) {
 ExtendedRequestWire to_extended_wire(const RequestHeader& header) {
   return {kExtendedRequestMagic, header.flags,  header.command,
           header.cookie,         header.offset, header.length};
+}
+
+ChunkHeader parse_chunk(std::span<const std::byte, sizeof(ChunkWire)> packet) {
+  return to_chunk_header<ChunkWire>(packet);
+}
+
+ChunkHeader parse_extended_chunk(std::span<const std::byte, sizeof(ExtendedChunkWire)> packet) {
+  return to_chunk_header<ExtendedChunkWire>(packet);
 }
 
 }  // namespace nbdkit

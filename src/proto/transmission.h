@@ -116,6 +116,19 @@ struct ExtendedChunkWire {
 };
 static_assert(sizeof(ExtendedChunkWire) == 32);
 
+struct ChunkHeader {
+  std::uint16_t flags;
+  ChunkType type;
+  Cookie cookie;
+  std::uint64_t length;  // of what follows
+};
+// Of a packet whose magic number has been looked at already.
+ChunkHeader parse_chunk(std::span<const std::byte, sizeof(ChunkWire)> packet);
+ChunkHeader parse_extended_chunk(std::span<const std::byte, sizeof(ExtendedChunkWire)> packet);
+
+// Every type of chunk that reports a failure, known or not, has this bit.
+inline constexpr std::uint16_t kErrorChunk = 1 << 15;
+
 // What follows the header of a chunk. Data stands behind its offset, an error's text behind
 // ErrorWire (and behind that, in an error_offset, the offset); extents behind their context.
 using OffsetWire = Be<std::uint64_t>;
