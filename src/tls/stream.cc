@@ -161,7 +161,10 @@ Result<std::unique_ptr<TlsStream>> TlsStream::client(ByteStream& socket,
   if (!host.empty() && !is_address(host)) {
     ::gnutls_server_name_set(session.handle, GNUTLS_NAME_DNS, host.data(), host.size());
   }
-  if (verify) ::gnutls_session_set_verify_cert(session.handle, session.host.c_str(), 0);
+  if (verify) {
+    const char* name = host.empty() ? nullptr : session.host.c_str();
+    ::gnutls_session_set_verify_cert(session.handle, name, 0);
+  }
   return made;
 }
 

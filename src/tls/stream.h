@@ -36,8 +36,8 @@ class TlsStream final : public ByteStream {
   // `socket` outlives the stream, and is used by it alone from now on.
   static Result<std::unique_ptr<TlsStream>> server(ByteStream& socket,
                                                    TlsCredentials::Shared credentials);
-  // `host` is whom the server's certificate must name, if the credentials verify it; a name or an
-  // address.
+  // `host` is whom the server's certificate must name, if the credentials verify it: a name or an
+  // address. Empty: whoever is certified by an authority that is trusted.
   static Result<std::unique_ptr<TlsStream>> client(ByteStream& socket,
                                                    TlsCredentials::Shared credentials,
                                                    const std::string& host);
