@@ -21,6 +21,17 @@ Result<std::size_t> without_eintr(Call call) {
 
 }  // namespace
 
+void enlarge_send_buffer(int socket) {
+  int now = 0;
+  socklen_t length = sizeof now;
+  ::getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &now, &length);
+  if (now >= 2 * kSendBufferSize) return;  // The kernel keeps and tells twice what was asked for.
+  const int wanted = kSendBufferSize;
+  if (::setsockopt(socket, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
+    ::setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+  }
+}
+
 Result<std::size_t> SocketStream::receive(std::span<iovec> into) {
   if (into.size() == 1) {  // recv() costs less than recvmsg().
     return without_eintr(

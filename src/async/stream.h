@@ -47,4 +47,9 @@ class SocketStream final : public ByteStream {
   UniqueFd socket_;
 };
 
+// Of a Unix socket: with the default, large messages go in many small steps. Best effort, and never
+// smaller than it is.
+inline constexpr int kSendBufferSize = 512 * 1024;
+void enlarge_send_buffer(int socket);
+
 }  // namespace nbdkit

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "async/readiness.h"
+#include "async/stream.h"
 
 namespace nbdkit {
 namespace {
@@ -27,8 +28,6 @@ constexpr int kKeepIdleSeconds = 10;
 constexpr int kKeepStepSeconds = 5;
 constexpr int kKeepProbes = 4;
 constexpr unsigned kUserTimeoutMs = 30'000;
-// Of a Unix socket: with the default a large write goes in many small steps.
-constexpr int kSendBufferBytes = 512 * 1024;
 constexpr Milliseconds kQueueFullDelay{10};
 
 struct SocketAddress {
@@ -85,7 +84,7 @@ void set_option(int socket, int level, int name, T value) {
 }
 
 void set_options(int socket, int family) {
-  if (family == AF_UNIX) set_option(socket, SOL_SOCKET, SO_SNDBUF, kSendBufferBytes);
+  if (family == AF_UNIX) enlarge_send_buffer(socket);
   if (family != AF_INET && family != AF_INET6) return;
   set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
   set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);

@@ -16,6 +16,8 @@
 #include <memory>
 #include <utility>
 
+#include "async/stream.h"
+
 namespace nbdkit {
 namespace {
 
@@ -257,14 +259,7 @@ void Listener::tune(int connection) const {
     if (keepalive_) ::setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     return;
   }
-  int now = 0;
-  socklen_t length = sizeof now;
-  ::getsockopt(connection, SOL_SOCKET, SO_SNDBUF, &now, &length);
-  int wanted = kSendBufferSize;
-  if (now >= 2 * wanted) return;  // The kernel keeps and tells twice what was asked for.
-  if (::setsockopt(connection, SOL_SOCKET, SO_SNDBUFFORCE, &wanted, sizeof wanted) != 0) {
-    ::setsockopt(connection, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
-  }
+  enlarge_send_buffer(connection);
 }
 
 }  // namespace nbdkit

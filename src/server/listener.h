@@ -54,8 +54,6 @@ class Listener final : private Watcher, private Timer {
   static constexpr Milliseconds kPause{100};
   // How often that is said at most, however often it ends and begins again.
   static constexpr Seconds kComplaintInterval{60};
-  // Lent to a Unix connection for each direction, where the kernel allows it.
-  static constexpr int kSendBufferSize = 512 * 1024;
 
   // `socket` is a listening one of this process alone. `accepted` gets close-on-exec descriptors.
   // `keepalive`: the kernel asks silent TCP clients whether they are there.
