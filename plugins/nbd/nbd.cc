@@ -20,13 +20,14 @@ namespace {
 class NbdLayer final : public Layer {
  public:
   Result<void> configured() override { return settings_.check(); }
+  Result<void> get_ready() override { return settings_.load(); }
   Result<void> after_fork() override;
   void cleanup() override;
 
   Contract contract() const override;
   std::string_view long_name() const override { return "nbdkit nbd plugin"; }
   std::string dump() const override {
-    return "libnbd_tls=0\nlibnbd_uri=1\nlibnbd_vsock=1\nlibnbd_dynamic_list=1\n";
+    return "libnbd_tls=1\nlibnbd_uri=1\nlibnbd_vsock=1\nlibnbd_dynamic_list=1\n";
   }
 
   Task<std::vector<ExportEntry>> list_exports(Context& context) override;

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <functional>
+#include <optional>
 
 #include "support/socket_pair.h"
 #include "support/stack.h"
@@ -186,6 +187,28 @@ TEST(NbdPluginAlone, AServerThatCannotZeroIsWrittenTo) {
   EXPECT_EQ(asked[0].command, Command::write);
 }
 
+// Time is virtual here: what takes a while takes none.
+TEST(NbdPluginAlone, AClientThatHasGoneDoesNotWaitForASilentServer) {
+  UnixListener listener([](UniqueFd socket) {
+    WireServer wire(std::move(socket));
+    wire.shake_hands({});
+    EXPECT_EQ(wire.request().command, Command::read);
+    EXPECT_TRUE(wire.at_end());
+  });
+  auto stack = Stack::plugin("nbd", {{"socket", listener.path()}}).value();
+  ASSERT_TRUE(stack->open().ok());
+  Reply reply(stack->loop().buffers(), 1);
+  std::optional<Result<void>> answered;
+  ASSERT_TRUE(stack->gate().enter());
+  finish(stack->device().pread(Request(Offset{0}, 512), reply), [&](Result<void> result) {
+    answered.emplace(std::move(result));
+    stack->gate().leave();
+  });
+  ASSERT_TRUE(stack->loop().run(stack->gate().drained()).ok());
+  EXPECT_EQ(answered->error().code, std::errc::io_error);
+  EXPECT_GE(stack->loop().elapsed(), Seconds(10));
+}
+
 TEST(NbdPluginAlone, AnInheritedSocketIsShared) {
   SocketPair pair;
   TestServer server(std::make_unique<ScriptedLayer>(kSize));
@@ -247,6 +270,8 @@ TEST(NbdPluginAlone, ParametersThatMakeNoSenseAreRefused) {
       {{{"hostname", "h"}, {"retry", "-1"}}, "retry=-1"},
       {{{"hostname", "h"}, {"connections", "0"}}, "connections=0"},
       {{{"hostname", "h"}, {"tls", "perhaps"}}, "'perhaps' is not one of off, on and require"},
+      {{{"hostname", "h"}, {"tls-psk", "/nonexistent"}}, "/nonexistent"},
+      {{{"hostname", "h"}, {"tls-certificates", "/nonexistent"}}, "/nonexistent"},
   };
   for (const Refusal& refusal : refusals) {
     auto at = [&](std::size_t i) {

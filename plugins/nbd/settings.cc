@@ -18,11 +18,11 @@ constexpr std::int64_t kConnectionsMax = 16;
 
 Error refusal(std::string text) { return Error(std::errc::invalid_argument, std::move(text)); }
 
-Result<TlsMode> parse_tls(std::string_view value) {
-  if (value == "require" || value == "required" || value == "force") return TlsMode::require;
+Result<ClientTlsMode> parse_tls(std::string_view value) {
+  if (value == "require" || value == "required" || value == "force") return ClientTlsMode::require;
   Result<bool> on = parse_bool(value);
   if (!on.ok()) return refusal(fmt::format("'{}' is not one of off, on and require", value));
-  return on.value() ? TlsMode::on : TlsMode::off;
+  return on.value() ? ClientTlsMode::on : ClientTlsMode::off;
 }
 
 }  // namespace
@@ -62,7 +62,7 @@ void Settings::declare(Params& params) {
                            "(default false)"});
   params.add("tls", "off|on|require",
              [this](std::string_view value) -> Result<void> {
-               Result<TlsMode> mode = parse_tls(value);
+               Result<ClientTlsMode> mode = parse_tls(value);
                if (!mode.ok()) return std::move(mode).error();
                tls_ = mode.value();
                tls_given_ = true;
@@ -87,7 +87,7 @@ Result<void> Settings::check() {
   NBDKIT_TRY(check_place());
   NBDKIT_TRY(find_address());
   NBDKIT_TRY(check_names());
-  NBDKIT_TRY(check_tls());
+  settle_tls();
   if (is_command() || socket_fd_ >= 0) shared_ = true;
   if (shared_ && dynamic_) return refusal("dynamic-export=true is not possible with shared=true");
   options_.retries = static_cast<std::uint32_t>(retries_);
@@ -161,7 +161,7 @@ Result<void> Settings::check_uri() {
   if (export_.empty() && !dynamic_) export_ = std::move(parsed.export_name);
   options_.address = std::move(parsed.address);
   if (parsed.tls) {
-    tls_ = TlsMode::require;
+    tls_ = ClientTlsMode::require;
     tls_given_ = true;
   }
   if (tls_username_.empty()) tls_username_ = std::move(parsed.user);
@@ -180,11 +180,29 @@ Result<void> Settings::check_names() {
   return {};
 }
 
-Result<void> Settings::check_tls() {
+void Settings::settle_tls() {
   const bool anything = !tls_certificates_.empty() || !tls_psk_.empty() || !tls_username_.empty() ||
                         tls_verify_given_;
-  options_.tls = tls_given_ ? tls_ : anything ? TlsMode::on : TlsMode::off;
-  if (options_.tls != TlsMode::off) return refusal("TLS is not supported yet");
+  const ClientTlsMode unless_told = anything ? ClientTlsMode::on : ClientTlsMode::off;
+  options_.wishes.tls = tls_given_ ? tls_ : unless_told;
+  if (const auto* tcp = std::get_if<RemoteTcp>(&options_.address)) {
+    options_.wishes.tls_host = tcp->host;
+  }
+  if (std::holds_alternative<RemoteSocket>(options_.address)) {
+    options_.wishes.tls_kernel = TlsStream::Kernel::never;
+  }
+}
+
+Result<void> Settings::load() {
+  if (options_.wishes.tls == ClientTlsMode::off) return {};
+  ClientTls tls;
+  tls.certificates = tls_certificates_;
+  tls.psk_file = tls_psk_;
+  tls.username = tls_username_;
+  tls.verify_peer = tls_verify_;
+  Result<TlsCredentials::Shared> credentials = TlsCredentials::for_client(tls);
+  if (!credentials.ok()) return std::move(credentials).error();
+  options_.wishes.credentials = std::move(credentials).value();
   return {};
 }
 

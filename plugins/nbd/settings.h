@@ -15,6 +15,8 @@ class Settings {
   void declare(Params& params);
   // All parameters have been given. The Error is what the user sees.
   Result<void> check();
+  // Reads what TLS needs.
+  Result<void> load();
 
   // Valid after check(). For a command the address comes when it has been started.
   const RemoteOptions& options() const { return options_; }
@@ -29,7 +31,7 @@ class Settings {
   Result<void> check_place() const;
   Result<void> check_uri();
   Result<void> check_names();
-  Result<void> check_tls();
+  void settle_tls();
   Result<void> find_address();
 
   std::string uri_;
@@ -47,7 +49,7 @@ class Settings {
   std::int64_t retries_ = 0;
   std::int64_t connections_ = 1;
   bool keeps_unflushed_ = false;
-  TlsMode tls_ = TlsMode::off;
+  ClientTlsMode tls_ = ClientTlsMode::off;
   bool tls_given_ = false;
   std::string tls_certificates_;
   bool tls_verify_ = true;

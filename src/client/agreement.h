@@ -26,7 +26,7 @@ struct ClientAgreement {
   // Whether requests that were made for one may be sent on a connection with the other.
   bool is_same_export(const ClientAgreement& other) const {
     return size == other.size && flags == other.flags && block_sizes == other.block_sizes &&
-           extended_headers == other.extended_headers &&
+           extended_headers == other.extended_headers && tls == other.tls &&
            base_allocation.has_value() == other.base_allocation.has_value();
   }
 };

@@ -52,25 +52,21 @@ Error explain(Error error, const Deadline& deadline, const RemoteOptions& option
   return Error(error.code, fmt::format("{}: {}", address, text));
 }
 
-Task<std::unique_ptr<ByteStream>> open_stream(Loop& loop, Gate& gate,
-                                              const RemoteOptions& options) {
-  UniqueFd socket = co_await dial(loop, gate, options.address);
-  co_return std::make_unique<SocketStream>(std::move(socket));
-}
-
 Task<ClientSession> open_session(Loop& loop, Gate& gate, const RemoteOptions& options) {
   ClientSession session;
-  std::unique_ptr<ByteStream> stream = co_await open_stream(loop, gate, options);
-  session.stream = std::move(stream);
-  ClientHandshake handshake(loop, gate, *session.stream, options.wishes);
+  UniqueFd socket = co_await dial(loop, gate, options.address);
+  session.socket = std::make_unique<SocketStream>(std::move(socket));
+  ClientHandshake handshake(loop, gate, *session.socket, options.wishes);
   ClientAgreement agreement = co_await handshake.enter_export();
   session.agreement = std::move(agreement);
+  session.tls = handshake.take_tls();
   co_return std::move(session);
 }
 
 Task<std::vector<ListAnswer>> open_and_list(Loop& loop, Gate& gate, const RemoteOptions& options) {
-  std::unique_ptr<ByteStream> stream = co_await open_stream(loop, gate, options);
-  ClientHandshake handshake(loop, gate, *stream, options.wishes);
+  UniqueFd socket = co_await dial(loop, gate, options.address);
+  SocketStream stream(std::move(socket));
+  ClientHandshake handshake(loop, gate, stream, options.wishes);
   std::vector<ListAnswer> exports = co_await handshake.list_exports();
   co_return std::move(exports);
 }
@@ -79,10 +75,6 @@ Task<std::vector<ListAnswer>> open_and_list(Loop& loop, Gate& gate, const Remote
 template <typename T>
 Task<T> in_time(Loop& loop, Gate& gate, const RemoteOptions& options,
                 Task<T> (*work)(Loop&, Gate&, const RemoteOptions&)) {
-  if (options.tls != TlsMode::off) {
-    co_await fail(Error(std::errc::operation_not_supported,
-                        fmt::format("{}: TLS is not supported yet", to_string(options.address))));
-  }
   Deadline deadline(loop, gate, options.handshake_max);
   Result<T> result = co_await work(loop, deadline.gate(), options).as_result();
   if (!result.ok()) co_await fail(explain(std::move(result).error(), deadline, options));
@@ -103,9 +95,15 @@ Task<std::vector<ListAnswer>> list_remote_exports(Loop& loop, Gate& gate,
 Task<NegotiatedSocket> negotiate_socket(Loop& loop, Gate& gate, const RemoteOptions& options) {
   RemoteOptions plain = options;
   plain.wishes.chunks = false;
+  if (plain.wishes.tls == ClientTlsMode::require) {
+    co_await fail(Error(std::errc::operation_not_supported,
+                        fmt::format("{}: whoever is given the socket cannot go on with TLS",
+                                    to_string(options.address))));
+  }
+  plain.wishes.tls = ClientTlsMode::off;
   ClientSession session = co_await connect_session(loop, gate, plain);
   NegotiatedSocket negotiated;
-  negotiated.socket = static_cast<SocketStream&>(*session.stream).release();
+  negotiated.socket = session.socket->release();
   negotiated.agreement = std::move(session.agreement);
   int flags = ::fcntl(negotiated.socket.get(), F_GETFL);
   if (::fcntl(negotiated.socket.get(), F_SETFL, flags & ~O_NONBLOCK) < 0) {

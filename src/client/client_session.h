@@ -11,11 +11,13 @@
 #include "base/unique_fd.h"
 #include "client/agreement.h"
 #include "client/remote_options.h"
+#include "tls/stream.h"
 
 namespace nbdkit {
 
 struct ClientSession {
-  std::unique_ptr<ByteStream> stream;
+  std::unique_ptr<SocketStream> socket;
+  std::unique_ptr<TlsStream> tls;  // above the socket, if there is one
   ClientAgreement agreement;
 };
 

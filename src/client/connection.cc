@@ -44,23 +44,29 @@ Result<void> ClientConnection::Call::await_resume() {
   return {};
 }
 
-ClientConnection::ClientConnection(Loop& loop, std::unique_ptr<ByteStream> stream,
-                                   ClientAgreement agreement,
+ClientConnection::ClientConnection(Loop& loop, ClientSession session,
                                    std::function<void(const Error&)> lost)
     : loop_(loop),
-      stream_(std::move(stream)),
-      agreement_(std::move(agreement)),
+      socket_(std::move(session.socket)),
+      tls_(std::move(session.tls)),
+      agreement_(std::move(session.agreement)),
       lost_(std::move(lost)),
       reader_(*this, agreement_) {}
 
 ClientConnection::~ClientConnection() {
-  NBDKIT_CHECK(calls_ == 0 && !dirty_);
+  NBDKIT_CHECK(calls_ == 0 && !dirty_ && !again_queued_);
   if (alive()) close(false);
 }
 
+ByteStream& ClientConnection::stream() const {
+  if (tls_) return *tls_;
+  return *socket_;
+}
+
 Result<void> ClientConnection::start() {
-  NBDKIT_TRY(loop_.watch(stream_->fd(), EPOLLIN, *this));
+  NBDKIT_TRY(loop_.watch(socket_->fd(), EPOLLIN, *this));
   watching_ = true;
+  if (stream().holds_more()) receive();
   return {};
 }
 
@@ -95,7 +101,7 @@ class ClientConnection::Settling final : public Job {
   explicit Settling(ClientConnection& connection) : connection_(connection) {}
   virtual ~Settling() = default;
 
-  bool await_ready() const noexcept { return !connection_.dirty_; }
+  bool await_ready() const noexcept { return !connection_.dirty_ && !connection_.again_queued_; }
   void await_suspend(std::coroutine_handle<> waiter) noexcept {
     waiter_ = waiter;
     connection_.settling_ = this;
@@ -116,16 +122,27 @@ Task<void> ClientConnection::settled() {
 void ClientConnection::run() noexcept {
   dirty_ = false;
   if (alive()) send();
-  if (settling_ != nullptr) loop_.defer(*settling_);
+  settle();
+}
+
+void ClientConnection::receive_again() {
+  again_queued_ = false;
+  if (alive()) receive();
+  settle();
+}
+
+void ClientConnection::settle() {
+  if (settling_ == nullptr || dirty_ || again_queued_) return;
+  loop_.defer(*std::exchange(settling_, nullptr));
 }
 
 void ClientConnection::send() {
   if (blocked_) return;
-  Result<bool> sent = outbox_.send(*stream_);
+  Result<bool> sent = outbox_.send(stream());
   if (!sent.ok()) return abort(std::move(sent).error());
   give_back_sent();
   blocked_ = !sent.value();
-  if (blocked_) loop_.change_watch(stream_->fd(), EPOLLIN | EPOLLOUT, *this);
+  if (blocked_) loop_.change_watch(socket_->fd(), EPOLLIN | EPOLLOUT, *this);
 }
 
 // A server may answer a write before it has all of it, for instance that it cannot write at all.
@@ -142,14 +159,18 @@ void ClientConnection::give_back_sent() {
 void ClientConnection::ready(std::uint32_t epoll_events) noexcept {
   if ((epoll_events & EPOLLOUT) != 0 && blocked_) {
     blocked_ = false;
-    loop_.change_watch(stream_->fd(), EPOLLIN, *this);
+    loop_.change_watch(socket_->fd(), EPOLLIN, *this);
     send();
   }
   if (alive() && (epoll_events & ~std::uint32_t{EPOLLOUT}) != 0) receive();
 }
 
 void ClientConnection::receive() {
-  for (int left = kReceivesPerTurn; left > 0 && receive_once(); --left) {
+  for (int left = kReceivesPerTurn; receive_once(); --left) {
+    if (left > 0) continue;
+    // The socket says by itself that there is more; what lies in front of it does not.
+    if (stream().holds_more() && !std::exchange(again_queued_, true)) loop_.at_next_turn(again_);
+    return;
   }
 }
 
@@ -160,7 +181,7 @@ bool ClientConnection::receive_once() {
   if (direct_reads_ > 0) scratch = scratch.first(kHeaderRoom);
   std::array<iovec, 2> pieces{{{direct.data(), direct.size()}, {scratch.data(), scratch.size()}}};
   Result<std::size_t> received =
-      stream_->receive(std::span(pieces).subspan(direct.empty() ? 1 : 0));
+      stream().receive(std::span(pieces).subspan(direct.empty() ? 1 : 0));
   if (!received.ok()) {
     bool empty = received.error().code == std::errc::resource_unavailable_try_again;
     if (!empty) abort(std::move(received).error());
@@ -179,7 +200,7 @@ bool ClientConnection::receive_once() {
     abort(std::move(taken).error());
     return false;
   }
-  return length == direct.size() + scratch.size();
+  return length == direct.size() + scratch.size() || stream().holds_more();
 }
 
 PendingReply* ClientConnection::find(Cookie cookie) {
@@ -229,21 +250,23 @@ void ClientConnection::leave() {
   } else {
     outbox_.add(to_wire(header));
   }
-  Result<bool> sent = outbox_.send(*stream_);  // It need not arrive: hanging up says the same.
+  Result<bool> sent = outbox_.send(stream());  // It need not arrive: hanging up says the same.
   static_cast<void>(sent);
+  if (tls_) tls_->say_goodbye();
   close(false);
 }
 
 // With `discard_unsent` the kernel does not go on sending what it still has of ours: a write that
 // nobody will wait for any more must not arrive later than one that was sent on another connection.
 void ClientConnection::close(bool discard_unsent) {
-  if (std::exchange(watching_, false)) loop_.unwatch(stream_->fd(), *this);
+  if (std::exchange(watching_, false)) loop_.unwatch(socket_->fd(), *this);
   const linger at_once{1, 0};
   if (discard_unsent) {
-    ::setsockopt(stream_->fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    ::setsockopt(socket_->fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
   }
-  ::shutdown(stream_->fd(), discard_unsent ? SHUT_RDWR : SHUT_WR);
-  stream_.reset();
+  ::shutdown(socket_->fd(), discard_unsent ? SHUT_RDWR : SHUT_WR);
+  tls_.reset();
+  socket_.reset();
 }
 
 }  // namespace nbdkit

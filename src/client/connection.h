@@ -19,6 +19,7 @@
 #include "async/outbox.h"
 #include "async/stream.h"
 #include "client/agreement.h"
+#include "client/client_session.h"
 #include "client/reply_reader.h"
 
 namespace nbdkit {
@@ -38,8 +39,7 @@ class ClientConnection final : private Watcher, private Job, private ReplyReader
 
   // `lost` is told once, when the connection has failed and its socket is closed; the calls that
   // were under way end later in that turn.
-  ClientConnection(Loop& loop, std::unique_ptr<ByteStream> stream, ClientAgreement agreement,
-                   std::function<void(const Error&)> lost);
+  ClientConnection(Loop& loop, ClientSession session, std::function<void(const Error&)> lost);
   ClientConnection(const ClientConnection&) = delete;
   ClientConnection& operator=(const ClientConnection&) = delete;
   ~ClientConnection();  // No call may be under way.
@@ -48,7 +48,7 @@ class ClientConnection final : private Watcher, private Job, private ReplyReader
   Result<void> start();
 
   const ClientAgreement& agreement() const { return agreement_; }
-  bool alive() const { return stream_ != nullptr; }
+  bool alive() const { return socket_ != nullptr; }
   std::size_t calls() const { return calls_; }
 
   // Shuts the socket down and closes it. What was not sent will never arrive, but the server may
@@ -62,11 +62,26 @@ class ClientConnection final : private Watcher, private Job, private ReplyReader
  private:
   class Settling;
 
+  // Takes up again what fairness has cut short in the turn before.
+  class Again final : public Job {
+   public:
+    explicit Again(ClientConnection& connection) : connection_(connection) {}
+    virtual ~Again() = default;
+    void run() noexcept override { connection_.receive_again(); }
+
+   private:
+    ClientConnection& connection_;
+  };
+
+  ByteStream& stream() const;
+
   void begin(Call& call);
   void send();
   bool can_send();
   void receive();
   bool receive_once();
+  void receive_again();
+  void settle();
   void give_back_sent();
   void close(bool discard_unsent);
 
@@ -76,12 +91,15 @@ class ClientConnection final : private Watcher, private Job, private ReplyReader
   void answered(PendingReply& reply) override;
 
   Loop& loop_;
-  std::unique_ptr<ByteStream> stream_;
+  std::unique_ptr<SocketStream> socket_;
+  std::unique_ptr<TlsStream> tls_;  // above the socket, if there is one
   const ClientAgreement agreement_;
   std::function<void(const Error&)> lost_;
   Outbox outbox_;
   ReplyReader reader_;
   bool watching_ = false;
+  Again again_{*this};
+  bool again_queued_ = false;
   bool dirty_ = false;    // in the loop's list for the end of this turn
   bool blocked_ = false;  // waits until the socket takes more
 

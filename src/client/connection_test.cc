@@ -29,9 +29,11 @@ struct ConnectionTest : testing::Test {
     agreement.structured_replies = structured;
     agreement.base_allocation = 1;
     server.emplace(std::move(pair.theirs), std::move(script));
+    ClientSession session;
+    session.socket = std::make_unique<SocketStream>(std::move(pair.ours));
+    session.agreement = agreement;
     connection = std::make_unique<ClientConnection>(
-        loop, std::make_unique<SocketStream>(std::move(pair.ours)), agreement,
-        [this](const Error& why) { lost = why.message(); });
+        loop, std::move(session), [this](const Error& why) { lost = why.message(); });
     ASSERT_TRUE(connection->start().ok());
   }
   ~ConnectionTest() override {

@@ -62,7 +62,7 @@ Error ClientHandshake::refused(std::string_view what, const Answer& answer) cons
 }
 
 Task<ClientAgreement> ClientHandshake::enter_export() {
-  co_await greet();
+  co_await begin();
   if (!oldstyle_) {
     if (fixed_newstyle_) {
       if (wishes_.chunks) co_await agree_on_chunks();
@@ -86,6 +86,27 @@ Result<void> ClientHandshake::check_export() const {
     return violation("the export's flags are not valid");
   }
   return {};
+}
+
+Task<void> ClientHandshake::begin() {
+  co_await greet();
+  if (wishes_.tls != ClientTlsMode::off && fixed_newstyle_) co_await start_tls();
+  if (wishes_.tls == ClientTlsMode::require && !agreement_.tls) {
+    co_await fail(Error(std::errc::permission_denied, "the server has no TLS, which is required"));
+  }
+}
+
+// The first option, so that nothing that was agreed upon in the clear has to be forgotten.
+Task<void> ClientHandshake::start_tls() {
+  bool agreed = co_await asks(Option::starttls);
+  if (!agreed) co_return;
+  Result<std::unique_ptr<TlsStream>> made =
+      TlsStream::client(plain_, wishes_.credentials, wishes_.tls_host);
+  if (!made.ok()) co_await fail(std::move(made).error());
+  tls_ = std::move(made).value();
+  co_await tls_->handshake(loop_, gate_, wishes_.tls_kernel);
+  channel_.use(*tls_);
+  agreement_.tls = true;
 }
 
 Task<void> ClientHandshake::greet() {
@@ -236,7 +257,7 @@ Task<void> ClientHandshake::enter_by_name() {
 }
 
 Task<std::vector<ListAnswer>> ClientHandshake::list_exports() {
-  co_await greet();
+  co_await begin();
   std::vector<ListAnswer> exports;
   if (oldstyle_) {
     exports.resize(1);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,13 +14,21 @@
 #include "client/agreement.h"
 #include "proto/handshake.h"
 #include "proto/option_answers.h"
+#include "tls/stream.h"
 
 namespace nbdkit {
+
+// on: when the server has it.
+enum class ClientTlsMode { off, on, require };
 
 struct HandshakeWishes {
   std::string export_name;
   // Structured replies, extended headers and base:allocation, as far as the server has them.
   bool chunks = true;
+  ClientTlsMode tls = ClientTlsMode::off;
+  TlsCredentials::Shared credentials;  // unless it is off
+  std::string tls_host;                // whom the server's certificate must name
+  TlsStream::Kernel tls_kernel = TlsStream::Kernel::when_offered;
 };
 
 // One run of one of the two Tasks. Every wait ends with operation_canceled when the gate closes.
@@ -32,12 +41,15 @@ class ClientHandshake {
 
   // What is given outlives it. Never reads beyond the end of the handshake.
   ClientHandshake(Loop& loop, Gate& gate, ByteStream& stream, const HandshakeWishes& wishes)
-      : channel_(loop, gate, stream), wishes_(wishes) {}
+      : loop_(loop), gate_(gate), plain_(stream), channel_(loop, gate, stream), wishes_(wishes) {}
 
   // Ends in front of the first request.
   Task<ClientAgreement> enter_export();
   // Asks which exports there are and takes leave.
   Task<std::vector<ListAnswer>> list_exports();
+
+  // Afterwards, when TLS was agreed upon: what is to be used instead of the stream, above it.
+  std::unique_ptr<TlsStream> take_tls() { return std::move(tls_); }
 
  private:
   using Data = std::span<const std::byte>;
@@ -50,7 +62,9 @@ class ClientHandshake {
     std::string text() const;
   };
 
+  Task<void> begin();
   Task<void> greet();
+  Task<void> start_tls();
   Task<void> read_oldstyle();
   Task<void> agree_on_chunks();
   Task<void> agree_on_status();
@@ -63,6 +77,10 @@ class ClientHandshake {
   Result<void> check_export() const;
   Error refused(std::string_view what, const Answer& answer) const;
 
+  Loop& loop_;
+  Gate& gate_;
+  ByteStream& plain_;
+  std::unique_ptr<TlsStream> tls_;
   Channel channel_;
   const HandshakeWishes& wishes_;
   ClientAgreement agreement_;

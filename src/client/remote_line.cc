@@ -50,8 +50,7 @@ Result<void> RemoteLine::start(ClientSession session) {
 }
 
 Result<void> RemoteLine::install(ClientSession session) {
-  connection_ = std::make_unique<ClientConnection>(loop_, std::move(session.stream),
-                                                   std::move(session.agreement),
+  connection_ = std::make_unique<ClientConnection>(loop_, std::move(session),
                                                    [this](const Error& why) { on_lost(why); });
   NBDKIT_TRY(connection_->start());
   state_ = State::up;

@@ -10,12 +10,9 @@
 
 namespace nbdkit {
 
-enum class TlsMode { off, on, require };
-
 struct RemoteOptions {
   RemoteAddress address;
   HandshakeWishes wishes;
-  TlsMode tls = TlsMode::off;
   // Connecting, TLS and the handshake, together.
   Nanoseconds handshake_max = Seconds(30);
   // How often the first connection is tried again, each time a second later.
