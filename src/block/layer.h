@@ -15,6 +15,7 @@
 #include "block/context.h"
 #include "block/device.h"
 #include "block/params.h"
+#include "block/thread_model.h"
 
 namespace nbdkit {
 
@@ -69,6 +70,8 @@ class Layer {
 
   // Valid after configured().
   virtual Contract contract() const = 0;
+  // What its devices can bear, which they see to themselves: for --dump-plugin and the log.
+  virtual ThreadModel thread_model() const { return ThreadModel::parallel; }
   // Of every device that this layer will open, in bytes; 1 when there is no such limit, or when
   // only open() can tell. Valid after configured(), before the fork.
   virtual Result<std::uint32_t> minimum_block() { return std::uint32_t{1}; }

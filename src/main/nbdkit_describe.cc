@@ -51,8 +51,8 @@ std::string native_dump(const LayerStack::Entry& entry) {
   const Layer& layer = *entry.layer;
   std::string text = fmt::format(
       "version={}\napi_version=2\nstruct_size={}\nmax_thread_model=parallel\n"
-      "thread_model=parallel\nerrno_is_preserved=1\n",
-      layer_version(layer), sizeof(struct nbdkit_plugin));
+      "thread_model={}\nerrno_is_preserved=1\n",
+      layer_version(layer), sizeof(struct nbdkit_plugin), to_string(layer.thread_model()));
   if (!layer.magic_key().empty()) text += fmt::format("magic_config_key={}\n", layer.magic_key());
   if (!layer.long_name().empty()) text += "has_longname=1\n";
   if (!layer.description().empty()) text += "has_description=1\n";
@@ -149,8 +149,7 @@ std::string plugin_dump(const LayerStack& stack) {
 }
 
 std::string_view thread_model(const LayerStack& stack) {
-  const CPlugin* plugin = as_c_plugin(stack.plugin());
-  return to_string(plugin == nullptr ? ThreadModel::parallel : plugin->thread_model());
+  return to_string(stack.plugin().thread_model());
 }
 
 }  // namespace nbdkit

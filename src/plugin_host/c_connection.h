@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "plugin_host/c_plugin.h"
 #include "plugin_host/call_context.h"
-#include "plugin_host/call_queue.h"
+#include "async/call_queue.h"
 #include "plugin_host/inline_rule.h"
 #include "plugin_host/session.h"
 

@@ -35,19 +35,13 @@ std::string load_error(const std::string& path) {
 
 }  // namespace
 
-std::string_view to_string(ThreadModel model) {
-  switch (model) {
-    case ThreadModel::serialize_connections:
-      return "serialize_connections";
-    case ThreadModel::serialize_all_requests:
-      return "serialize_all_requests";
-    case ThreadModel::serialize_requests:
-      return "serialize_requests";
-    case ThreadModel::parallel:
-      return "parallel";
-  }
-  return "";
-}
+static_assert(static_cast<int>(ThreadModel::serialize_connections) ==
+              NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS);
+static_assert(static_cast<int>(ThreadModel::serialize_all_requests) ==
+              NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS);
+static_assert(static_cast<int>(ThreadModel::serialize_requests) ==
+              NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS);
+static_assert(static_cast<int>(ThreadModel::parallel) == NBDKIT_THREAD_MODEL_PARALLEL);
 
 Result<CModule> CModule::open(const std::string& path) {
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);

@@ -9,18 +9,9 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "block/thread_model.h"
 
 namespace nbdkit {
-
-enum class ThreadModel : int {
-  serialize_connections = NBDKIT_THREAD_MODEL_SERIALIZE_CONNECTIONS,
-  serialize_all_requests = NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS,
-  serialize_requests = NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS,
-  parallel = NBDKIT_THREAD_MODEL_PARALLEL,
-};
-
-// As --dump-plugin writes it: "serialize_connections" ...
-std::string_view to_string(ThreadModel model);
 
 class CModule {
  public:

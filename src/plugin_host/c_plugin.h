@@ -10,8 +10,8 @@
 #include "block/layer.h"
 #include "plugin_host/c_functions.h"
 #include "plugin_host/c_module.h"
-#include "plugin_host/call_queue.h"
-#include "plugin_host/connection_turn.h"
+#include "async/call_queue.h"
+#include "block/connection_turn.h"
 #include "plugin_host/inline_rule.h"
 #include "plugin_host/plugin_host.h"
 #include "plugin_host/zero_pages.h"
@@ -48,7 +48,7 @@ class CPlugin final : public Layer {
   std::string_view name() const { return module_.table().name; }
   const std::string& path() const { return module_.path(); }
   // The compiled one until configured().
-  ThreadModel thread_model() const { return thread_model_; }
+  ThreadModel thread_model() const override { return thread_model_; }
 
   Result<bool> configure(std::string_view key, std::string_view value) override;
   Result<void> configured() override;

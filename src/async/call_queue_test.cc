@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "plugin_host/call_queue.h"
+#include "async/call_queue.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

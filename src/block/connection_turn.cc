@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-#include "plugin_host/connection_turn.h"
+#include "block/connection_turn.h"
 
 #include <coroutine>
 
