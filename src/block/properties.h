@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/result.h"
+
 namespace nbdkit {
 
 // Sizes of requests that a device wants, in bytes; all 0: nothing is known, anything goes.
@@ -17,6 +19,9 @@ struct BlockSize {
 
   constexpr bool known() const { return preferred != 0; }
 };
+
+// Whether a plugin may say that. The Error has the words "block_size gave ...".
+Result<void> check_block_size(const BlockSize& block);
 
 // Of one open device. Found out once, when it is opened.
 struct Properties {

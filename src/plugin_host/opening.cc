@@ -3,16 +3,10 @@
 
 #include <fmt/format.h>
 
-#include "base/range.h"
 #include "block/layer.h"
 
 namespace nbdkit {
 namespace {
-
-constexpr std::uint32_t kMinimumBlockMax = 64 * 1024;
-constexpr std::uint32_t kPreferredBlockMin = 512;
-constexpr std::uint32_t kPreferredBlockMax = 32 * 1024 * 1024;
-constexpr std::uint32_t kNoBlockMax = 0xffffffff;
 
 using Callback = int (*)(void*);
 
@@ -86,32 +80,8 @@ class Questions {
     int result = context_.call(table_.block_size, opened_.handle, &block.minimum, &block.preferred,
                                &block.maximum);
     if (result == -1) return failed("block_size");
-    if (block.minimum == 0 && block.preferred == 0 && block.maximum == 0) return {};
-    if (!is_power_of_2(block.minimum) || block.minimum > kMinimumBlockMax) {
-      return wrong(
-          fmt::format("block_size gave the minimum {}, which is no power of 2 from 1 to "
-                      "65536",
-                      block.minimum));
-    }
-    if (!is_power_of_2(block.preferred) || block.preferred < kPreferredBlockMin ||
-        block.preferred > kPreferredBlockMax) {
-      return wrong(
-          fmt::format("block_size gave the preferred size {}, which is no power of 2 "
-                      "from 512 to 33554432",
-                      block.preferred));
-    }
-    if (block.maximum != kNoBlockMax && block.maximum % block.minimum != 0) {
-      return wrong(
-          fmt::format("block_size gave the maximum {}, which is no multiple of the "
-                      "minimum {}",
-                      block.maximum, block.minimum));
-    }
-    if (block.minimum > block.preferred || block.preferred > block.maximum) {
-      return wrong(
-          fmt::format("block_size gave sizes out of order: minimum {}, preferred {}, "
-                      "maximum {}",
-                      block.minimum, block.preferred, block.maximum));
-    }
+    Result<void> checked = check_block_size(block);
+    if (!checked.ok()) return wrong(checked.error().message());
     return {};
   }
 
