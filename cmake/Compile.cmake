@@ -50,7 +50,7 @@ set(NBDKIT_PROGRAM_RPATH "$ORIGIN/../${NBDKIT_LIBDIR}")
 # (src/block/native_module.h). Any change of a header makes another build of it.
 file(GLOB NBDKIT_INTERFACE_HEADERS CONFIGURE_DEPENDS
      ${CMAKE_SOURCE_DIR}/src/base/*.h ${CMAKE_SOURCE_DIR}/src/async/*.h
-     ${CMAKE_SOURCE_DIR}/src/block/*.h)
+     ${CMAKE_SOURCE_DIR}/src/block/*.h ${CMAKE_SOURCE_DIR}/src/script/*.h)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${NBDKIT_INTERFACE_HEADERS})
 set(interface "${PROJECT_VERSION} ${CMAKE_CXX_COMPILER_ID} ${CMAKE_CXX_COMPILER_VERSION}")
 string(APPEND interface " ${CMAKE_BUILD_TYPE} ${NBDKIT_SANITIZE}")

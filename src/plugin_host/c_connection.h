@@ -8,10 +8,10 @@
 #include <type_traits>
 #include <utility>
 
+#include "async/call_queue.h"
 #include "base/clock.h"
 #include "plugin_host/c_plugin.h"
 #include "plugin_host/call_context.h"
-#include "async/call_queue.h"
 #include "plugin_host/inline_rule.h"
 #include "plugin_host/session.h"
 

@@ -7,11 +7,11 @@
 #include <string>
 #include <string_view>
 
+#include "async/call_queue.h"
+#include "block/connection_turn.h"
 #include "block/layer.h"
 #include "plugin_host/c_functions.h"
 #include "plugin_host/c_module.h"
-#include "async/call_queue.h"
-#include "block/connection_turn.h"
 #include "plugin_host/inline_rule.h"
 #include "plugin_host/plugin_host.h"
 #include "plugin_host/zero_pages.h"

@@ -11,6 +11,7 @@ ROOMS = {
     "async": "base",
     "block": "async base",
     "plugin_host": "block async base",
+    "script": "block async base",
     "tls": "async base",
     "client": "tls proto async base",
     "server": "tls block proto async base",
@@ -19,8 +20,12 @@ ROOMS = {
     "attach": "netlink handoff client block async base",
     "main": "attach netlink handoff server client tls plugin_host block async proto base",
 }
-# plugins/nbd is the one module that is a client itself.
-MODULE_ROOMS = {"plugins/nbd": "client tls proto block async base"}
+# plugins/nbd is the one module that is a client itself; two plugins are scripts.
+MODULE_ROOMS = {
+    "plugins/nbd": "client tls proto block async base",
+    "plugins/sh": "script block async base",
+    "plugins/eval": "script block async base",
+}
 MODULE_DEFAULT = "block async base"
 # Libraries that are known in one place only, so that they can be replaced there.
 LIBRARIES = {
@@ -47,6 +52,8 @@ GLOBALS = {
     ("tests/plugins/example-cxx.cc", "plugin"): "the interface in C asks for a static struct",
     ("lib/handoff/last_error.c", "last_error"): "the last error of a thread, whatever handle it used",
     ("src/plugin_host/api/process.cc", "text"): "nbdkit's interface returns text that nobody frees",
+    ("plugins/sh/sh.cc", "sh_debug_script"): "looked up by name, set by -D",
+    ("plugins/eval/eval.cc", "eval_debug_script"): "looked up by name, set by -D",
     ("src/plugin_host/api/messages.cc", "nbdkit_debug_*"): "looked up by name, set by -D",
 }
 _TESTS = re.compile(r"_test\.(cc|h)$|^tests/|^examples/")
