@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdarg>
 #include <cstdlib>
 #include <fstream>
 #include <regex>
@@ -48,6 +49,26 @@ TEST_F(Api, ErrorsAreOneLineAndKeepErrno) {
   nbdkit_debug("seen because of --verbose %m");
   EXPECT_EQ(errno, ENOSPC);
   EXPECT_TRUE(log.text().ends_with(": seen because of --verbose No space left on device\n"));
+}
+
+std::string with_list(const char* format, ...) {
+  va_list list, copy;
+  va_start(list, format);
+  va_copy(copy, list);
+  nbdkit_verror(format, list);
+  va_end(list);
+  va_start(list, format);
+  nbdkit_vdebug(format, list);
+  va_end(list);
+  std::string text = nbdkit_vprintf_intern(format, copy);
+  va_end(copy);
+  return text;
+}
+
+TEST_F(Api, ArgumentsMayComeAsAList) {
+  EXPECT_EQ(with_list("%d %s", 7, "words"), "7 words");
+  EXPECT_EQ(log.errors(), ": 7 words\n");
+  EXPECT_TRUE(log.text().ends_with(": 7 words\n"));
 }
 
 TEST_F(Api, NumbersHaveTheLimitsOfTheirTypes) {
