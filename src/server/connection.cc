@@ -8,6 +8,7 @@
 #include "async/channel.h"
 #include "async/post.h"
 #include "async/stream.h"
+#include "server/farewell.h"
 #include "server/handshake.h"
 
 namespace nbdkit {
@@ -311,6 +312,11 @@ Task<ConnectionEnd> Connection::transmit(ByteStream& stream, DevicePtr opened,
     transmission_ = &transmission;
     end = co_await transmission.serve(options_.unread).as_result();
     transmission_ = nullptr;
+    // What the giver of a socket, or another server, goes on with is not ours to answer.
+    if (draining_ && !move_ && !options_.foreign && end.ok() &&
+        end.value() == TransmissionEnd::drained) {
+      refuse_requests(stream, agreement, transmission.unread());
+    }
     if (move_) loop_.timers().disarm(*move_);
     if (move_ && end.ok() && end.value() == TransmissionEnd::drained) {
       std::span<const std::byte> unread = transmission.unread();

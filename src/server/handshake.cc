@@ -8,6 +8,7 @@
 
 #include "proto/option_data.h"
 #include "server/export_info.h"
+#include "server/farewell.h"
 
 namespace nbdkit {
 namespace {
@@ -95,6 +96,7 @@ Task<bool> Handshake::take_option() {
     co_await fail(Error(std::errc::protocol_error, "the client sent too many options"));
   }
   Option option = wire.option.get();
+  if (context_.gate().closed()) co_await refuse_at_stop(option);
   std::uint32_t length = wire.length.get();
   if (length > kOptionSkipMax) {
     co_await fail(Error(std::errc::protocol_error, "the client sent an endless option"));
@@ -264,6 +266,7 @@ Task<bool> Handshake::info_or_go(Option option, Data data) {
   }
   Result<void> opened = co_await open(request->export_name).as_result();
   if (!opened.ok()) {
+    if (context_.gate().closed()) co_await refuse_at_stop(option);
     context_.log().error(who_, "open: {}", opened.error().message());
     const bool tls_helps = opened.error().code == kNeedsTls && rules_.tls && !context_.tls;
     OptionReply answer = tls_helps ? OptionReply::tls_required : OptionReply::unknown;
@@ -359,6 +362,14 @@ Task<void> Handshake::meta_context(Option option, Data data) {
     co_await reply(option, OptionReply::meta_context, answer);
   }
   co_await reply(option, OptionReply::ack);
+}
+
+// The client has asked for something, and the server is about to close the connection.
+Task<void> Handshake::refuse_at_stop(Option option) {
+  if (option != Option::export_name) {  // Has no reply.
+    co_await reply_text(option, OptionReply::shutdown, kEnding);
+  }
+  co_await fail(std::errc::operation_canceled);
 }
 
 // Only here is a plugin opened: never before the client has said which export it wants.

@@ -67,6 +67,7 @@ class Handshake {
   Task<void> meta_context(Option option, Data data);
   void keep_meta_context_for(std::string_view export_name);
 
+  Task<void> refuse_at_stop(Option option);
   Task<void> open(std::string name);
   Task<void> close();
 

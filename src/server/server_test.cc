@@ -419,6 +419,38 @@ TEST_F(ServerTest, StopFinishesWhatIsUnderWayAndNoMore) {
   EXPECT_TRUE(client.at_end());
 }
 
+// The client goes on asking until the end. What it asks while the server stops is refused.
+TEST_F(ServerTest, WhatIsAskedWhileTheServerStopsIsRefused) {
+  disk->set_delay(Milliseconds(100));
+  WireClient client = server.connect();
+  client.go({}, true);
+  std::uint64_t sent = 0;
+  client.request(Command::write, ++sent, 0, 5, 0, "hello");
+  while (disk->arrived == 0) std::this_thread::yield();
+  std::atomic<bool> over{false};
+  std::thread stopping([&] {
+    server.stop();
+    over = true;
+  });
+  while (!over) {
+    if (sent < 200) client.request(Command::write, ++sent, 0, 5, 0, "hello");
+    std::this_thread::sleep_for(Milliseconds(1));
+  }
+  stopping.join();
+  std::uint64_t served = 0, refused = 0;
+  char byte;
+  while (::recv(client.fd(), &byte, 1, MSG_PEEK) > 0) {
+    WireClient::Answer answer = client.answer();
+    (answer.error == 0 ? served : refused) += 1;
+    if (answer.error != 0) {
+      EXPECT_EQ(answer.error, 108u);
+      EXPECT_EQ(answer.error_text, "the server ends this connection");
+    }
+  }
+  EXPECT_GE(served, 1u);
+  EXPECT_GE(refused, 1u);
+}
+
 TEST_F(ServerTest, AClientThatVanishesLeavesNothingBehind) {
   disk->set_delay(Seconds(3600));
   WireClient client = server.connect();
@@ -433,6 +465,30 @@ TEST_F(ServerTest, ASilentClientInTheHandshakeDoesNotHoldTheStop) {
   WireClient other = server.connect();
   EXPECT_EQ(other.go().size, kSize);
   server.stop();
+}
+
+class NeverOpens final : public Layer {
+ public:
+  Contract contract() const override { return {}; }
+  Task<DevicePtr> open(Context& context) override {
+    opening = true;
+    co_await context.sleep(Seconds(3600));
+    co_return DevicePtr();
+  }
+  std::atomic<bool> opening{false};
+};
+
+TEST(StopInTheHandshake, IsToldToWhoHasAsked) {
+  auto* layer = new NeverOpens;
+  TestServer server{std::unique_ptr<Layer>(layer)};
+  WireClient client = server.connect();
+  client.greet();
+  client.send_option(Option::go, WireClient::go_data(""));
+  client.send_option(Option::list, "");
+  while (!layer->opening) std::this_thread::yield();
+  server.stop();
+  EXPECT_EQ(client.option_answer().type, OptionReply::shutdown);
+  EXPECT_TRUE(client.at_end());
 }
 
 TEST(ReadOnlyServer, RefusesToWrite) {
