@@ -8,6 +8,9 @@ struct Agreement {
   bool structured_replies = false;
   bool extended_headers = false;  // only with structured_replies
   bool base_allocation = false;
+  // The client has asked for the block sizes of the export, and keeps to them. Lost when the
+  // connection moves: it is then served as one that has not asked.
+  bool block_sizes = false;
   bool read_only = false;
 };
 

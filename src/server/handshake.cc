@@ -274,6 +274,8 @@ Task<bool> Handshake::info_or_go(Option option, Data data) {
     co_return false;
   }
   keep_meta_context_for(request->export_name);
+  agreement_.block_sizes = std::find(request->infos.begin(), request->infos.end(),
+                                     Info::block_size) != request->infos.end();
   co_await send_infos(option, request->infos);
   if (option == Option::info) co_await close();
   co_await reply(option, OptionReply::ack);

@@ -118,6 +118,7 @@ class Transmission final : private Watcher, private Job, private Timer {
   };
   Refusal check(const RequestHeader& header) const;
   Refusal check_range(const RequestHeader& header) const;
+  Refusal check_block_size(const RequestHeader& header) const;
   std::uint64_t served_length(const RequestHeader& header) const;
   bool serves(Command command) const;
   bool flags_fit(const RequestHeader& header) const;

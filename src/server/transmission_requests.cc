@@ -123,6 +123,23 @@ Transmission::Refusal Transmission::check_range(const RequestHeader& header) con
           header.length > 0 ? kBeyondTheEnd : "a request for no bytes"};
 }
 
+// Whoever has asked for the sizes is held to them. Who has not is served as far as the device can,
+// as nbdkit serves it. The end of the export may lie inside a block.
+Transmission::Refusal Transmission::check_block_size(const RequestHeader& header) const {
+  const BlockSize& block = device_.properties().block_size;
+  if (!agreement_.block_sizes || !block.known()) return {};
+  const bool to_the_end = header.length == device_.properties().size - header.offset;
+  if (!is_aligned(header.offset, block.minimum) ||
+      !(is_aligned(header.length, block.minimum) || to_the_end)) {
+    return {NbdError::invalid, "not a multiple of the smallest block size"};
+  }
+  const bool has_data = header.command == Command::read || header.command == Command::write;
+  if (has_data && header.length > block.maximum) {
+    return {NbdError::invalid, "larger than the largest block size"};
+  }
+  return {};
+}
+
 std::uint64_t Transmission::served_length(const RequestHeader& header) const {
   if (header.command == Command::flush) return 0;
   return std::min(header.length, device_.properties().size - header.offset);
@@ -150,7 +167,7 @@ Transmission::Refusal Transmission::check(const RequestHeader& header) const {
   if (has_data && header.length > kPayloadMax) {
     return {NbdError::no_memory, "more data than the server takes in one request"};
   }
-  return {};
+  return header.command == Command::flush ? Refusal{} : check_block_size(header);
 }
 
 Transmission::Slot& Transmission::take_slot() {
