@@ -120,6 +120,7 @@ SYMBOLS = [
 
 _SERVER = "src/server/server_test.cc"
 _RULES = "src/server/handshake_rules_test.cc"
+_ABUSE = "src/server/abuse_test.cc"
 _EXTENDED = "src/server/extended_test.cc"
 # Feature; whether nbdkit 1.48 has it; file and name of the test, or None: it is not there.
 PROTOCOL = [
@@ -130,6 +131,10 @@ PROTOCOL = [
     ("NBD_OPT_LIST, more than once", True, (_SERVER, "TheListMayBeAskedForAgain")),
     ("NBD_OPT_INFO, NBD_OPT_GO", True, (_SERVER, "AnnouncesWhatTheDeviceCan")),
     ("NBD_OPT_STRUCTURED_REPLY", True, (_SERVER, "StructuredRepliesAreAgreedOnOnce")),
+    ("NBD_INFO_BLOCK_SIZE, and clients that ask are held to it", False, (_ABUSE, "WhoHasAskedIsHeldToThem")),
+    ("NBD_REP_ERR_BLOCK_SIZE_REQD", False, None),
+    ("several queries for metadata contexts in one option", True, (_ABUSE, "QueriesAreAnsweredOncePerContext")),
+    ("metadata contexts besides base:allocation", False, None),
     ("metadata context base:allocation", True, (_SERVER, "BlockStatusNeedsItsMetadataContext")),
     ("a metadata context belongs to its export", True, (_SERVER, "AMetadataContextBelongsToItsExport")),
     ("extended headers, 64-bit lengths", False, (_EXTENDED, "LengthsHave64Bits")),
@@ -143,8 +148,15 @@ PROTOCOL = [
     ("flags of other commands are refused", True, (_SERVER, "FlagsOfOtherCommandsAreRefused")),
     ("NBD_CMD_DISC finishes what is under way", True, (_SERVER, "DisconnectFinishesWhatIsUnderWay")),
     ("the stop finishes what is under way", True, (_SERVER, "StopFinishesWhatIsUnderWayAndNoMore")),
+    ("NBD_ESHUTDOWN for what is asked while the server stops", True, (_SERVER, "WhatIsAskedWhileTheServerStopsIsRefused")),
+    ("NBD_REP_ERR_SHUTDOWN", False, (_SERVER, "IsToldToWhoHasAsked")),
     ("a time limit for the handshake", True, (_RULES, "WhoIsNotDoneInTimeIsDropped")),
     ("names and descriptions over 4096 bytes are refused", True, (_SERVER, "NamesHaveALimit")),
+    ("lengths inside an option that lie are refused", True, (_ABUSE, "LengthsInsideAnOptionCannotLie")),
+    ("an option that is longer than any memory ends the connection", True,
+     (_ABUSE, "AnOptionThatIsTooLongForMemoryEndsTheConnection")),
+    ("holes of more than 32 bits (CVE-2025-47711)", True, (_ABUSE, "AHoleOfMoreThan32BitsIsToldInLessOrInOne")),
+    ("ranges that wrap around (CVE-2025-47712)", True, (_ABUSE, "RangesThatWrapAreRefused")),
     ("options without end end the connection", True, (_SERVER, "OptionsWithoutEndEndTheConnection")),
     ("NBD_OPT_STARTTLS", True, None),
     ("SELECTIVETLS", False, None),
