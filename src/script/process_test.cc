@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <array>
+#include <cstring>
 #include <fstream>
 
 #include "base/unique_fd.h"
