@@ -98,6 +98,10 @@ Result<void> ShLayer::take_script(std::string_view value) {
 }
 
 Result<void> ShLayer::take_inline_script() {
+  if (environment().stdio_is_client) {
+    return Error(std::errc::invalid_argument,
+                 "script=-: with -s stdin is the client's: put the script into a file");
+  }
   const std::string path = folder() + "/inline-script.sh";
   UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0500));
   if (!file) return os_error(path);

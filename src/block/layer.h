@@ -27,6 +27,8 @@ struct Environment {
   UniqueFd kept_memory;
   // Asks the program to end in good order, as SIGTERM does. Any thread.
   std::function<void()> shut_down = [] {};
+  // Stdin and stdout belong to a client (-s).
+  bool stdio_is_client = false;
 };
 
 // What open() fails with when this export is for connections with TLS only and this one is without.

@@ -55,7 +55,7 @@ class Program {
         log_(log),
         manager_(manager),
         activation_(std::move(activation)),
-        environment_{log, {}, [this] { ask_to_stop(); }},
+        environment_{log, {}, [this] { ask_to_stop(); }, options.single},
         host_(log, hooks()) {}
 
   int run();
