@@ -38,26 +38,6 @@ TEST_F(ServerTest, WhatIsWrittenIsRead) {
   EXPECT_EQ(client.read(8192, 4096).data, data);
 }
 
-// A kernel's users count on what has been answered, as with any disk.
-TEST_F(ServerTest, WhatSurvivesOnlyFlushedIsWrittenThroughForAKernel) {
-  disk->survives = Survives::flushed;
-  StartOptions kernel;
-  kernel.kernel = true;
-  WireClient client = server.connect(kernel);
-  client.go();
-  EXPECT_EQ(client.write(0, "through").error, 0u);
-  EXPECT_EQ(client.call(Command::write_zeroes, 0, 512).error, 0u);
-  EXPECT_EQ(client.call(Command::read, 0, 512).error, 0u);
-  ASSERT_EQ(disk->calls.size(), 3u);
-  EXPECT_TRUE(disk->calls[0].request.has(RequestFlags::fua));
-  EXPECT_TRUE(disk->calls[1].request.has(RequestFlags::fua));
-  EXPECT_FALSE(disk->calls[2].request.has(RequestFlags::fua));
-  WireClient other = server.connect();
-  other.go();
-  EXPECT_EQ(other.write(0, "through").error, 0u);
-  EXPECT_FALSE(disk->calls.back().request.has(RequestFlags::fua));
-}
-
 TEST_F(ServerTest, AnnouncesWhatTheDeviceCan) {
   using namespace transmission_flag;
   WireClient client = server.connect();
