@@ -62,7 +62,7 @@ SYMBOLS = [
     ("nbdkit_debug_environ", "1.36", None),
     ("nbdkit_debug_hexdiff", "1.48", _API),
     ("nbdkit_debug_hexdump", "1.46", _API),
-    ("nbdkit_debug_tls_log", "", "tests/e2e/tls_test"),
+    ("nbdkit_debug_tls_log", "", None),
     ("nbdkit_debug_tls_session", "", None),
     ("nbdkit_disconnect", "1.34", "tests/e2e/disconnect_test"),
     ("nbdkit_error", "1.0", _API),
