@@ -268,6 +268,7 @@ void Attachment::take_successor(HandoffExport info, bool changes_data) {
   suspects_.forget();
   name_door();
   export_.identity = info.identity;
+  export_.mapping = info.mapping;
   export_.shared_open = info.shared_open;
   served_ = std::move(info);
   std::unique_ptr<ServerProcess> old = std::exchange(server_, std::move(next->process));

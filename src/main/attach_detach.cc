@@ -4,11 +4,10 @@
 #include <fmt/format.h>
 
 #include "async/runtime.h"
-#include "attach/control_client.h"
 #include "attach/detach.h"
 #include "attach/keeper_log.h"
 #include "attach/privilege.h"
-#include "attach/run_folder.h"
+#include "main/attach_keeper.h"
 #include "netlink/exit_code.h"
 
 namespace nbdkit {
@@ -91,20 +90,11 @@ class Unmanaged {
 }  // namespace
 
 Result<void> detach_by_command(std::uint32_t index, DetachOptions options) {
-  Result<NbdDevice> device = Sysfs().device(index);
-  if (!device.ok()) return std::move(device).error();
-  if (!device.value().attached()) {
-    return attach_error(ExitCode::not_attached,
-                        fmt::format("{}: nothing is attached to it", device.value().node()));
-  }
-  NBDKIT_TRY(check_may_attach());
-  Result<RunFolder> folder = RunFolder::open();
+  Result<RunFolder> folder = open_folder_of(index);
   if (!folder.ok()) return std::move(folder).error();
-  Result<ControlClient> keeper = ControlClient::connect(folder.value().socket_path(index));
-  if (keeper.ok()) return ask_keeper(keeper.value(), index, options);
-  bool absent = keeper.error().code == std::errc::no_such_file_or_directory ||
-                keeper.error().code == std::errc::connection_refused;
-  if (!absent) return std::move(keeper).error();
+  Result<std::optional<ControlClient>> keeper = find_keeper(folder.value(), index);
+  if (!keeper.ok()) return std::move(keeper).error();
+  if (keeper.value()) return ask_keeper(*keeper.value(), index, options);
   // A keeper that is only just starting, or ending, has the lock.
   Result<UniqueFd> lock = folder.value().lock(index);
   if (!lock.ok()) return std::move(lock).error();
