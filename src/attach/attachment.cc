@@ -88,7 +88,11 @@ Task<void> Attachment::take_steps() {
     Result<void> free = take_free_device();
     if (!free.ok()) co_await fail(std::move(free).error());
   }
-  co_await start_server();
+  if (RemoteSource::is_meant(options_)) {
+    co_await start_remote();
+  } else {
+    co_await start_server();
+  }
   Result<void> fits = check_export();
   if (!fits.ok()) co_await fail(std::move(fits).error());
   co_await connect();
@@ -229,7 +233,11 @@ Task<void> Attachment::give_up_strangers() {
 Task<std::uint32_t> Attachment::connect_once() {
   // The driver has its own references. Ours would hide from the server that the device has gone.
   std::vector<UniqueFd> kernel_ends;
-  co_await give_connections(kernel_ends);
+  if (remote_) {
+    co_await connect_to_remote(options_.connections, kernel_ends);
+  } else {
+    co_await give_connections(kernel_ends);
+  }
   ConnectRequest request = connect_request(kernel_ends);
   Nanoseconds until = loop_.now() + kStrangerMax;
   for (;;) {
@@ -244,7 +252,7 @@ Task<std::uint32_t> Attachment::connect_once() {
 }
 
 Task<void> Attachment::make_usable() {
-  name_door();
+  if (!remote_) name_door();
   Result<void> left = leave_files();
   if (!left.ok()) co_await fail(std::move(left).error());
   co_await set_recheck();
@@ -254,6 +262,14 @@ Task<void> Attachment::make_usable() {
       co_await loop_.blocking([] { return settle_udev(kSettleMax); }).as_result();
   if (!settled.ok()) log_.warning("", "{}", settled.error().message());
   if (state_after_server_end(export_.survives, export_.read_only()) != DeviceState::lost) co_return;
+  if (remote_) {
+    log_.warning("",
+                 "/dev/nbd{} fails when a connection is lost, because what is not flushed may be "
+                 "lost with it; of a server that keeps all that it has answered say "
+                 "keeps-unflushed=true, for any other attach the plugin: nbd uri=...",
+                 *index_);
+    co_return;
+  }
   log_.warning("",
                "what is written to /dev/nbd{} is in the server's memory: it is gone when the "
                "server ends, and then the device fails",
@@ -300,6 +316,7 @@ void Attachment::interrupt() {
   if (made_ || interrupted_) return;
   interrupted_ = true;
   server_->hang_up();
+  if (remote_) remote_->hang_up();
   if (!spared_) cut_off();
 }
 
@@ -323,7 +340,8 @@ void Attachment::server_ended() {
   shut_down_connections();
   dead_ = options_.connections;
   if (state_after_server_end(export_.survives, export_.read_only()) == DeviceState::lost) {
-    return lose();
+    last_error_ = fmt::format("the server {}", server_->end());
+    return lose("answered writes were in its memory and are gone");
   }
   go_back_to_previous();
   begin_recovery(fmt::format("the server {}", server_->end()));
@@ -333,9 +351,14 @@ void Attachment::take_events() {
   Result<LinkEvents> events = control_.take_events();
   if (!events.ok()) return log_.debug("", "{}", events.error().message());
   // Sockets that we shut down ourselves tell nobody anything.
-  if (!index_ || closed_ || recovering_ || stopped() || !is_served(state_)) return;
+  if (!index_ || closed_ || stopped()) return;
   auto dead = std::count(events.value().dead.begin(), events.value().dead.end(), *index_);
   if (dead == 0) return;
+  if (remote_) {
+    if (made_ && !ending_) remote_died(static_cast<unsigned>(dead));
+    return;
+  }
+  if (recovering_ || !is_served(state_)) return;
   dead_ = std::min(options_.connections, dead_ + static_cast<unsigned>(dead));
   if (dead_ < options_.connections) {
     set_state(DeviceState::degraded,
@@ -397,6 +420,7 @@ Task<std::string> Attachment::detach(DetachOptions options) {
 Task<void> Attachment::close() {
   if (std::exchange(closed_, true)) co_return;
   if (successor_) hang_up_successor();
+  if (remote_) remote_->hang_up();
   co_await wait_for_change();
   if (lost_node_) co_await release_lost();
   if (attached_ && !spared_) {

@@ -22,6 +22,7 @@
 #include "attach/living_server.h"
 #include "attach/options.h"
 #include "attach/orphans.h"
+#include "attach/remote_source.h"
 #include "attach/restart_policy.h"
 #include "attach/run_folder.h"
 #include "attach/saved_options.h"
@@ -153,11 +154,12 @@ class Attachment final : private DetachPeer {
   Task<void> bring_back();
   Task<void> replace_connections();
   Task<void> hand_over_connections();
+  Task<void> give_to_kernel(const std::vector<UniqueFd>& sockets);
   void drop_refused_connections();
   Result<void> check_same(const HandoffExport& successor) const;
   void give_up(std::string why);
   Task<void> wait_for_recovery();
-  void lose();
+  void lose(std::string_view what);
   Task<void> fail_requests();
   Task<void> hold_lost();
   Task<bool> release_lost();
@@ -200,8 +202,19 @@ class Attachment final : private DetachPeer {
   Result<void> check_can_start(const Json& handover) const;
   Task<void> start_successor(const Json& handover);
 
+  // Of the export of another server, without one of ours: attachment_remote.cc.
+  Task<void> start_remote();
+  Task<void> connect_to_remote(unsigned count, std::vector<UniqueFd>& kernel_ends);
+  void remote_died(unsigned connections);
+  void tell_of_dead();
+  Task<void> reconnect();
+  Task<void> replace_dead(unsigned count);
+  Task<void> adopt_remote();
+
   void set_state(DeviceState state, std::string reason);
-  bool served() const override { return is_served(resumed_) && server_->pid().has_value(); }
+  bool served() const override {
+    return is_served(resumed_) && (remote_ != nullptr || server_->pid().has_value());
+  }
   void shut_down_connections() override;
   DetachTools tools();
 
@@ -231,6 +244,8 @@ class Attachment final : private DetachPeer {
   HandoffExport export_;           // what the device promises
   HandoffExport served_;           // what the server has, which may be more
   std::vector<UniqueFd> server_ends_;     // ours, of the connections
+  std::unique_ptr<RemoteSource> remote_;  // in the place of a server of ours
+  std::vector<UniqueFd> remote_sockets_;  // which the kernel is to get
   std::vector<std::uint32_t> strangers_;  // devices that the kernel chose and others have locked
   std::string backend_;
   bool attached_ = false;

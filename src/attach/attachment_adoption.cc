@@ -84,7 +84,7 @@ Task<void> Attachment::adopt() {
   Result<void> taken = co_await take_over().as_result();
   if (interrupted_) co_await fail(Error(std::errc::operation_canceled, "interrupted"));
   if (!taken.ok()) co_await fail(std::move(taken).error());
-  dead_ = options_.connections - static_cast<unsigned>(server_ends_.size());
+  if (!remote_) dead_ = options_.connections - static_cast<unsigned>(server_ends_.size());
   if (dead_ == options_.connections) {
     set_state(DeviceState::failed, "every connection is dead, though the server runs");
   } else if (dead_ > 0) {
@@ -120,6 +120,12 @@ Task<void> Attachment::take_over() {
   std::optional<LivingServer> server = find_server(state.value(), handover);
   Result<void> read = read_options(handover, server ? &*server : nullptr);
   if (!read.ok()) co_await fail(std::move(read).error());
+  if (RemoteSource::is_meant(options_)) {
+    co_await adopt_remote();
+    co_return;
+  }
+  Result<void> opened = ServerLock::open(*folder_, *index_, server_lock_);
+  if (!opened.ok()) co_await fail(std::move(opened).error());
   if (!server) {
     co_await start_successor(handover);
     co_return;
@@ -165,7 +171,7 @@ Result<void> Attachment::understand(const Json& state) {
   upgrades_ = number_of(state, "upgrades");
   const Json* error = state.find("last_error");
   if (error != nullptr && error->as_string() != nullptr) last_error_ = *error->as_string();
-  return ServerLock::open(*folder_, *index_, server_lock_);
+  return {};
 }
 
 UniqueFd Attachment::find_stored(const HeldFile& file) {
@@ -294,7 +300,7 @@ Task<void> Attachment::start_successor(const Json& handover) {
 
 // For another keeper, should this one die.
 Result<void> Attachment::leave_files() {
-  NBDKIT_TRY(server_lock_->name(*folder_, *index_));
+  if (server_lock_) NBDKIT_TRY(server_lock_->name(*folder_, *index_));
   return folder_->write_start(*index_, save_options_without_secrets(options_));
 }
 
@@ -315,7 +321,7 @@ AttachmentStatus Attachment::status() const {
     status.refused.push_back(describe(request));
   }
   status.last_error = last_error_;
-  status.plugin = plugin_name(options_);
+  status.plugin = remote_ ? options_.plugin.front() : plugin_name(options_);
   status.filters = filter_names(options_);
   status.export_name = options_.export_name;
   status.survives = survives_name(export_.survives);
@@ -348,7 +354,10 @@ Json Attachment::handover() const {
   return json;
 }
 
-std::vector<int> Attachment::files_to_store() const { return {start_.get(), kept_memory_.get()}; }
+std::vector<int> Attachment::files_to_store() const {
+  if (remote_) return {start_.get()};
+  return {start_.get(), kept_memory_.get()};
+}
 
 // Its successor finds the state as it was last written.
 Task<void> Attachment::let_go() {

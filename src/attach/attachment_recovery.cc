@@ -183,10 +183,14 @@ Task<void> Attachment::hand_over_connections() {
   // Gone at the end of this: the driver has its own.
   std::vector<UniqueFd> kernel_ends;
   co_await give_connections(kernel_ends);
+  co_await give_to_kernel(kernel_ends);
+}
+
+Task<void> Attachment::give_to_kernel(const std::vector<UniqueFd>& sockets) {
   ReconfigureRequest request;
   request.index = *index_;
   request.backend = backend_;
-  for (const UniqueFd& end : kernel_ends) request.sockets.push_back(end.get());
+  for (const UniqueFd& end : sockets) request.sockets.push_back(end.get());
   // A device that is being disconnected must not come to life again.
   while (ending_ && !closed_) co_await loop_.sleep(kPause, gate_);
   if (over()) co_await fail(std::errc::operation_canceled);
@@ -217,12 +221,9 @@ Task<void> Attachment::wait_for_recovery() {
   while (recovering_ && loop_.now() < until) co_await loop_.sleep(kPause, gate_);
 }
 
-void Attachment::lose() {
-  last_error_ = fmt::format("the server {}", server_->end());
+void Attachment::lose(std::string_view what) {
   set_state(DeviceState::lost,
-            fmt::format("{}; answered writes were in its memory and are gone, so every request "
-                        "fails from now on",
-                        last_error_));
+            fmt::format("{}; {}, so every request fails from now on", last_error_, what));
   log_.error("", "/dev/nbd{}: {}", *index_, reason_);
   if (!gate_.enter()) return;
   finish(fail_requests(), [this](Result<void> done) {

@@ -66,6 +66,12 @@ Task<void> Attachment::end_change(const std::string& error) {
 
 Result<void> Attachment::check_may_change(std::string_view what) const {
   std::string node = fmt::format("/dev/nbd{}", *index_);
+  if (remote_) {
+    return refusal(
+        fmt::format("{}: its sockets lead to a server of others, whose export has its size for as "
+                    "long as it is connected; detach and attach it",
+                    node));
+  }
   if (change_ != Change::none) {
     return attach_error(ExitCode::busy,
                         fmt::format("{} is being upgraded or resized already", node));

@@ -9,6 +9,7 @@
 #include <limits>
 #include <string_view>
 
+#include "attach/remote_source.h"
 #include "base/parse.h"
 #include "netlink/exit_code.h"
 #include "netlink/sysfs.h"
@@ -19,6 +20,7 @@ namespace {
 constexpr auto kDescription =
     "Makes any nbdkit plugin a block device of this machine.\n\n"
     "  nbdkit-attach /dev/nbdN|- [options] PLUGIN [key=value...]\n"
+    "  nbdkit-attach /dev/nbdN|- [options] nbd://HOST/EXPORT\n"
     "  nbdkit-attach --reattach /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --upgrade /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --resize [--force] /dev/nbdN\n"
@@ -149,6 +151,28 @@ Result<std::string> find_server(const std::string& given) {
   return path.string();
 }
 
+// The address of an export is for the kernel itself; with anything that needs a server of ours it
+// is for the plugin.
+Result<void> understand_remote(AttachOptions& attach, bool may_be_direct) {
+  if (attach.plugin.empty() || !is_remote_uri(attach.plugin.front())) return {};
+  const std::string address = attach.plugin.front();
+  if (!attach.export_name.empty()) {
+    return usage(fmt::format("-e {}: the export is a part of the address ({})", attach.export_name,
+                             address));
+  }
+  const bool plain = attach.filters.empty() && attach.server_options.empty() &&
+                     attach.server.empty() && attach.user.empty() && attach.group.empty();
+  if (may_be_direct && plain && is_kernel_uri(address)) {
+    Result<RemoteOptions> remote = RemoteSource::parse(attach);
+    if (!remote.ok()) return usage(remote.error().message());
+    attach.export_name = remote.value().wishes.export_name;
+    return {};
+  }
+  attach.plugin.front() = "uri=" + address;
+  attach.plugin.insert(attach.plugin.begin(), "nbd");
+  return {};
+}
+
 Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
                                AttachCommand& command) {
   if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
@@ -161,6 +185,7 @@ Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
   command.attach = std::move(raw.attach);
   command.attach.plugin = std::move(rest);
   command.attach.reattach = raw.reattach;
+  NBDKIT_TRY(understand_remote(command.attach, !raw.upgrade));
   if (raw.device != "-") command.attach.index = command.index;
   Result<std::string> server = find_server(command.attach.server);
   if (!server.ok()) return std::move(server).error();

@@ -119,6 +119,24 @@ TEST(AttachOptionsTest, ToReattachNoPluginIsNeeded) {
   EXPECT_EQ(command.attach.plugin, (Words{"file", "a"}));
 }
 
+TEST(AttachOptionsTest, AnAddressIsForTheKernelUnlessItNeedsAServer) {
+  AttachOptions direct = parse({"-", "nbd://host/a%20b", "keeps-unflushed=true"}).value().attach;
+  EXPECT_EQ(direct.plugin, (Words{"nbd://host/a%20b", "keeps-unflushed=true"}));
+  EXPECT_EQ(direct.export_name, "a b");
+  const std::vector<std::vector<const char*>> kThroughThePlugin{
+      {"-", "--filter=log", "nbd://host/x", "retry=3"},
+      {"-", "-u", "nobody", "nbd://host/x", "retry=3"},
+      {"-", "--server-option=-v", "nbd://host/x", "retry=3"},
+      {"--upgrade", "/dev/nbd0", "nbd://host/x", "retry=3"},
+  };
+  for (const std::vector<const char*>& arguments : kThroughThePlugin) {
+    AttachCommand command = parse(arguments).value();
+    EXPECT_EQ(command.attach.plugin, (Words{"nbd", "uri=nbd://host/x", "retry=3"}));
+  }
+  EXPECT_EQ(parse({"-", "nbds://host/x"}).value().attach.plugin,
+            (Words{"nbd", "uri=nbds://host/x"}));
+}
+
 TEST(AttachOptionsTest, WhatMakesNoSenseIsRefused) {
   const std::vector<std::pair<std::vector<const char*>, const char*>> kCases{
       {{}, "which device"},
@@ -142,6 +160,11 @@ TEST(AttachOptionsTest, WhatMakesNoSenseIsRefused) {
       {{"-", "--timeout=5", "--recheck=1", "null"}, "exclude each other"},
       {{"-", "--recheck=1ms", "null"}, "--recheck=1ms"},
       {{"-", "--export"}, "--export"},
+      {{"-", "-e", "b", "nbd://host/a"}, "a part of the address"},
+      {{"-", "nbd://-oProxyCommand=x/"}, "-oProxyCommand=x"},
+      {{"-", "nbd://host/%zz"}, "no URI of NBD"},
+      {{"-", "nbd://host/a", "retry=3"}, "only keeps-unflushed="},
+      {{"-", "nbd://host/a", "keeps-unflushed=maybe"}, "maybe"},
   };
   for (const auto& [arguments, words] : kCases) {
     std::string why = refusal(arguments);
