@@ -34,7 +34,10 @@ Result<LoopPool::Member*> LoopPool::add() {
   auto member = std::make_unique<Member>(workers_);
   Loop& loop = member->loop;
   NBDKIT_TRY(loop.usable());
-  Result<Thread> thread = Thread::start("loop", 0, [&loop] { loop.run(); });
+  Result<Thread> thread = Thread::start("loop", 0, [&loop] {
+    Thread::serves();
+    loop.run();
+  });
   if (!thread.ok()) return std::move(thread).error();
   member->thread.emplace(std::move(thread).value());
   members_.push_back(std::move(member));
@@ -46,6 +49,16 @@ Result<void> LoopPool::prepare() {
   if (!members_.empty()) return {};
   Result<Member*> added = add();
   if (!added.ok()) return std::move(added).error();
+  return {};
+}
+
+Result<void> LoopPool::fix(std::size_t loops) {
+  std::lock_guard lock(mutex_);
+  loops_max_ = loops;
+  while (members_.size() < loops) {
+    Result<Member*> added = add();
+    if (!added.ok()) return std::move(added).error();
+  }
   return {};
 }
 

@@ -27,6 +27,8 @@ class LoopPool {
   // Makes the first loop. After that no client is turned away because threads or descriptors have
   // run out: those who come then share the loops that there are.
   Result<void> prepare();
+  // Makes as many and never another one.
+  Result<void> fix(std::size_t loops);
 
   // Any thread. Counts one more user on the loop until release().
   Result<Loop*> acquire();
@@ -38,7 +40,7 @@ class LoopPool {
   Result<Member*> add();
 
   WorkerPool& workers_;
-  const std::size_t loops_max_;
+  std::size_t loops_max_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Member>> members_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "async/thread.h"
 
+#include <sched.h>
+
 #include <memory>
 #include <utility>
 
@@ -8,6 +10,8 @@
 
 namespace nbdkit {
 namespace {
+
+ThreadPolicy thread_policy;
 
 void* run_body(void* argument) {
   std::unique_ptr<std::function<void()>> body(static_cast<std::function<void()>*>(argument));
@@ -17,8 +21,19 @@ void* run_body(void* argument) {
 
 }  // namespace
 
+void Thread::set_policy(const ThreadPolicy& policy) { thread_policy = policy; }
+
+void Thread::serves() {
+  if (!thread_policy.realtime) return;
+  sched_param parameter{};
+  parameter.sched_priority = kRealtimePriority;
+  // The main thread has got it, so it is permitted.
+  ::sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &parameter);
+}
+
 Result<Thread> Thread::start(const std::string& name, std::size_t stack_size,
                              std::function<void()> body) {
+  if (stack_size == 0) stack_size = thread_policy.stack_size;
   pthread_attr_t attributes;
   ::pthread_attr_init(&attributes);
   if (stack_size != 0) ::pthread_attr_setstacksize(&attributes, stack_size);

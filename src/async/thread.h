@@ -12,9 +12,22 @@
 
 namespace nbdkit {
 
+// Of all threads that are started later.
+struct ThreadPolicy {
+  std::size_t stack_size = 0;  // of those that ask for the default
+  bool realtime = false;       // of those that serve: SCHED_FIFO
+};
+
 class Thread {
  public:
-  // `name` is cut to 15 bytes (the kernel's limit); stack_size 0 is the system's default.
+  static constexpr int kRealtimePriority = 1;
+
+  // Before the first thread is started.
+  static void set_policy(const ThreadPolicy& policy);
+  // In a thread that serves, first of all. What it starts is ordinary again.
+  static void serves();
+
+  // `name` is cut to 15 bytes (the kernel's limit); stack_size 0 is the policy's, or the system's.
   static Result<Thread> start(const std::string& name, std::size_t stack_size,
                               std::function<void()> body);
 

@@ -45,6 +45,19 @@ std::size_t WorkerPool::threads() const {
   return workers_.size();
 }
 
+Result<void> WorkerPool::fix(std::size_t threads) {
+  std::lock_guard lock(mutex_);
+  limits_.threads_max = threads;
+  fixed_ = true;
+  while (workers_.size() < threads) {
+    if (!start_thread()) {
+      return Error(std::errc::resource_unavailable_try_again,
+                   "no more threads can be made (the limit is that of 'ulimit -u')");
+    }
+  }
+  return {};
+}
+
 void WorkerPool::submit(Job& job) {
   JobQueue one;
   one.push(job);
@@ -88,6 +101,7 @@ void WorkerPool::submit(JobQueue& jobs) {
 }
 
 void WorkerPool::work(std::list<Worker>::iterator self) {
+  Thread::serves();
   std::unique_lock lock(mutex_);
   --starting_;
   for (;;) {
@@ -102,7 +116,7 @@ void WorkerPool::work(std::list<Worker>::iterator self) {
     ++idle_;
     bool woken = wake_.wait_for(lock, limits_.idle_max, [&] { return queued_ > 0 || stopping_; });
     --idle_;
-    if (!woken) break;
+    if (!woken && !fixed_) break;
   }
   ended_.splice(ended_.end(), workers_, self);
   if (stopping_) wake_.notify_all();

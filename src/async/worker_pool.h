@@ -40,6 +40,10 @@ class WorkerPool {
   void submit(JobQueue& jobs);
   void submit(Job& job);
 
+  // Makes as many now, which never go, and never another one. Less than that when there cannot be
+  // as many: an Error.
+  Result<void> fix(std::size_t threads);
+
   std::size_t threads() const;
 
   Closer& closer() { return closer_; }
@@ -52,7 +56,8 @@ class WorkerPool {
   bool start_thread();
 
   Closer closer_;
-  const Limits limits_;
+  Limits limits_;
+  bool fixed_ = false;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   JobQueue queue_;

@@ -123,6 +123,20 @@ TEST(WorkerPool, IdleThreadsGo) {
   again.wait_done(1);
 }
 
+TEST(WorkerPool, AFixedNumberIsThereFromTheStartAndStays) {
+  Crowd crowd;
+  WorkerPool pool({.threads_max = 8, .idle_max = Nanoseconds(1)});
+  ASSERT_TRUE(pool.fix(3).ok());
+  EXPECT_EQ(pool.threads(), 3u);
+  crowd.submit(pool, 20);
+  crowd.wait_inside(3);
+  EXPECT_EQ(pool.threads(), 3u);
+  crowd.let_go();
+  crowd.wait_done(20);
+  EXPECT_EQ(crowd.most_inside(), 3u);
+  EXPECT_EQ(pool.threads(), 3u);
+}
+
 TEST(WorkerPool, ItsEndWaitsForEveryJob) {
   Crowd crowd;
   {
