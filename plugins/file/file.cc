@@ -57,6 +57,7 @@ class FileLayer final : public Layer {
   std::size_t access_ = 0;
   std::size_t cache_ = 0;
   bool direct_ = false;
+  bool direct_given_ = false;
 
   std::unique_ptr<Source> source_;
   std::mutex mutex_;
@@ -84,10 +85,12 @@ Result<bool> FileLayer::configure(std::string_view key, std::string_view value) 
     return Error(std::errc::invalid_argument,
                  fmt::format("{}={}: belongs to the delay filter; add --filter=delay", key, value));
   }
+  if (key == "direct") direct_given_ = true;
   return Layer::configure(key, value);
 }
 
 Result<void> FileLayer::configured() {
+  if (environment().swap && !direct_given_) direct_ = true;
   std::vector<std::string_view> given;
   if (!file_.empty()) given.push_back("file=");
   if (!directory_.empty()) given.push_back("dir=");

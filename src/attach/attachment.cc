@@ -69,6 +69,7 @@ Task<void> Attachment::make() {
     served_since_ = loop_.now();
     server_->is_ready();
     watch_size();
+    keep_spare();
     co_return;
   }
   if (interrupted_) co_await fail(Error(std::errc::operation_canceled, "interrupted"));
@@ -332,6 +333,9 @@ void Attachment::cut_off() {
 
 void Attachment::server_ended() {
   if (!made_ && spared_) return;  // adopt() looks.
+  if (spare_ && server_->end().empty() && !spare_->process->end().empty()) {
+    return log_.error("", "/dev/nbd{}: the spare server {}", *index_, spare_->process->end());
+  }
   if (!made_) return cut_off();
   if (change_ != Change::none) return server_ended_in_change();
   // Whoever brings a server back sees by itself that this one has ended.
@@ -421,6 +425,7 @@ Task<void> Attachment::close() {
   if (std::exchange(closed_, true)) co_return;
   if (successor_) hang_up_successor();
   if (remote_) remote_->hang_up();
+  if (spare_) spare_->process->hang_up();
   co_await wait_for_change();
   if (lost_node_) co_await release_lost();
   if (attached_ && !spared_) {
@@ -437,6 +442,7 @@ Task<void> Attachment::close() {
   co_await server_->stop(interrupted_ || recovering_);
   events_.reset();
   co_await gate_.drained();
+  co_await end_spare();
   if (folder_ && !traces_.door.empty()) folder_->remove_file(traces_.door);
   if (folder_ && lock_) {
     if (!spared_) folder_->remove_state(*index_);

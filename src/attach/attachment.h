@@ -81,6 +81,7 @@ class Attachment final : private DetachPeer {
   std::uint32_t index() const { return *index_; }
   const RunFolder& folder() const { return *folder_; }
   AttachmentStatus status() const;
+  SwapMode swap() const { return options_.swap; }
   // What another keeper needs to go on, beside the status.
   Json handover() const;
   // What is worth keeping by somebody who outlives both us and the server: see StoredFiles.
@@ -123,7 +124,8 @@ class Attachment final : private DetachPeer {
   Task<void> start_server();
   Result<void> start_process(ServerProcess& server, const ServerStart& from, Traces& traces);
   void name_door();
-  Task<HandoffExport> start_and_ask();
+  Result<void> start_new();
+  Task<HandoffExport> ask_server();
   Result<void> check_export() const;
   std::uint64_t device_block_size() const;
   Task<void> give_connections(std::vector<UniqueFd>& kernel_ends);
@@ -149,7 +151,7 @@ class Attachment final : private DetachPeer {
   void begin_recovery(std::string why);
   Task<void> recover();
   Task<void> end_server();
-  Result<std::vector<pid_t>> end_processes() const;
+  Result<std::vector<pid_t>> end_processes(pid_t spared) const;
   void look_for_suspects();
   Task<void> bring_back();
   Task<void> replace_connections();
@@ -180,6 +182,13 @@ class Attachment final : private DetachPeer {
   void server_ended_in_change();
   void hang_up_successor();
   Task<void> wait_for_change();
+
+  // attachment_spare.cc
+  void keep_spare();
+  Task<void> make_spare();
+  bool spare_is_usable() const;
+  void take_spare();
+  Task<void> end_spare();
 
   // attachment_resize.cc
   Task<std::uint64_t> follow_size(bool may_shrink);
@@ -266,6 +275,8 @@ class Attachment final : private DetachPeer {
   std::string last_error_;
   enum class Change { none, preparing, moving } change_ = Change::none;  // of server or size
   std::unique_ptr<Successor> successor_;
+  std::shared_ptr<Successor> spare_;  // also whoever makes it ready
+  bool spare_ready_ = false;
   std::optional<Launch> previous_;  // until previous_until_
   Nanoseconds previous_until_{0};
   std::uint64_t upgrades_ = 0;

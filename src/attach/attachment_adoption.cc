@@ -97,6 +97,7 @@ Task<void> Attachment::adopt() {
   served_since_ = loop_.now();
   server_->is_ready();
   watch_size();
+  keep_spare();
   if (!server_->end().empty()) server_ended();
 }
 
@@ -321,6 +322,8 @@ AttachmentStatus Attachment::status() const {
     status.refused.push_back(describe(request));
   }
   status.last_error = last_error_;
+  Result<std::vector<Guard>> guards = parse_guards(served_.guards);
+  if (guards.ok()) status.guards = std::move(guards).value();
   status.plugin = remote_ ? options_.plugin.front() : plugin_name(options_);
   status.filters = filter_names(options_);
   status.export_name = options_.export_name;

@@ -85,6 +85,7 @@ Task<void> Attachment::recover() {
                std::chrono::duration<double>(loop_.now() - began).count(),
                server_->pid().value_or(0));
   set_state(DeviceState::connected, {});
+  keep_spare();
 }
 
 // Before end_server(): then its end is ours.
@@ -106,10 +107,11 @@ void Attachment::look_for_suspects() {
 Task<void> Attachment::end_server() {
   shut_down_connections();
   co_await server_->stop(true);
+  const auto spared = static_cast<pid_t>(spare_ ? spare_->process->pid().value_or(0) : 0);
   for (;;) {
     if (over()) co_await fail(std::errc::operation_canceled);
     Result<std::vector<pid_t>> left =
-        co_await loop_.blocking([this] { return end_processes(); }).as_result();
+        co_await loop_.blocking([this, spared] { return end_processes(spared); }).as_result();
     if (over()) co_await fail(std::errc::operation_canceled);
     if (left.ok() && left.value().empty()) co_return;
     std::string reason = fmt::format("waiting for the old server's processes to end: {}",
@@ -120,8 +122,8 @@ Task<void> Attachment::end_server() {
 }
 
 // Blocks. Those that are not ours are of a server that another keeper has started.
-Result<std::vector<pid_t>> Attachment::end_processes() const {
-  std::vector<pid_t> left = orphans_.end(kOrphansMax);
+Result<std::vector<pid_t>> Attachment::end_processes(pid_t spared) const {
+  std::vector<pid_t> left = orphans_.end(kOrphansMax, spared);
   if (!left.empty()) return left;
   return server_lock_->end_holders(kOrphansMax);
 }
@@ -129,8 +131,15 @@ Result<std::vector<pid_t>> Attachment::end_processes() const {
 Task<void> Attachment::bring_back() {
   server_ends_.clear();
   if (!traces_.door.empty()) folder_->remove_file(traces_.door);
-  server_ = std::make_unique<ServerProcess>(loop_, log_);
-  HandoffExport info = co_await start_and_ask();
+  if (spare_is_usable()) {
+    take_spare();
+  } else {
+    co_await end_spare();
+    server_ = std::make_unique<ServerProcess>(loop_, log_);
+    Result<void> started = start_new();
+    if (!started.ok()) co_await fail(std::move(started).error());
+  }
+  HandoffExport info = co_await ask_server();
   Result<void> same = check_same(info);
   if (!same.ok()) co_await fail(std::move(same).error());
   served_ = std::move(info);

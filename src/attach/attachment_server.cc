@@ -24,7 +24,9 @@ Task<void> Attachment::start_server() {
   Result<ServerLock> lock = ServerLock::create(*folder_);
   if (!lock.ok()) co_await fail(std::move(lock).error());
   server_lock_.emplace(std::move(lock).value());
-  HandoffExport info = co_await start_and_ask();
+  Result<void> started = start_new();
+  if (!started.ok()) co_await fail(std::move(started).error());
+  HandoffExport info = co_await ask_server();
   export_ = info;
   served_ = std::move(info);
 }
@@ -53,10 +55,12 @@ void Attachment::name_door() {
   traces_.door.clear();
 }
 
-Task<HandoffExport> Attachment::start_and_ask() {
+Result<void> Attachment::start_new() {
   ServerStart from{options_, program_.get(), start_.get(), *server_lock_, suspects_.marked()};
-  Result<void> started = start_process(*server_, from, traces_);
-  if (!started.ok()) co_await fail(std::move(started).error());
+  return start_process(*server_, from, traces_);
+}
+
+Task<HandoffExport> Attachment::ask_server() {
   HandoffQuery query;
   query.export_name = options_.export_name;
   query.kernel = true;

@@ -129,6 +129,7 @@ Json to_json(const AttachmentStatus& status) {
       .set("restarts", status.managed() ? Json(status.restarts) : Json())
       .set("upgrades", status.managed() ? Json(status.upgrades) : Json())
       .set("refused", texts(status.refused))
+      .set("guards", status.guards.empty() ? Json() : to_json(status.guards))
       .set("last_error", or_null(status.last_error))
       .set("backend", or_null(device.backend))
       .set("diskseq", device.diskseq)
@@ -166,6 +167,11 @@ Result<AttachmentStatus> parse_attachment(const Json& json, NbdDevice device) {
   status.last_error = text_of(json, "last_error");
   status.filters = texts_of(json, "filters");
   status.refused = texts_of(json, "refused");
+  if (const Json* guards = json.find("guards"); guards != nullptr && !guards->is_null()) {
+    Result<std::vector<Guard>> parsed = parse_guards(*guards);
+    if (!parsed.ok()) return std::move(parsed).error();
+    status.guards = std::move(parsed).value();
+  }
   if (const Json* timeouts = json.find("timeouts")) {
     status.request_timeout_s =
         static_cast<std::uint64_t>(number_of(*timeouts, "request").value_or(0));
@@ -191,6 +197,10 @@ std::string describe(const AttachmentStatus& status) {
     out += fmt::format("  restarts     {}\n  upgrades     {}\n", status.restarts, status.upgrades);
     for (const std::string& request : status.refused) {
       out += fmt::format("  refused      {}\n", request);
+    }
+    for (const Guard& guard : status.guards) {
+      out += fmt::format("  guard        {}: {}{}{}\n", guard.name, guard.got,
+                         guard.missing() ? "; missing: " : "", guard.why_not);
     }
     if (!status.last_error.empty()) out += fmt::format("  last error   {}\n", status.last_error);
   }

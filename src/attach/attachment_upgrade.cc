@@ -40,6 +40,8 @@ Task<UpgradeReport> Attachment::upgrade(const UpgradeOptions& wanted) {
     co_await fail(std::move(done).error());
   }
   changed_();
+  co_await end_spare();
+  keep_spare();
   // Every request was answered a moment ago, so the driver waits for none (attachment_resize.cc).
   const std::uint64_t device_size = export_.size;
   bool grown = served_.size > device_size && check_size(served_.size, false).ok();
@@ -311,6 +313,7 @@ void Attachment::go_back_to_previous() {
     options_ = std::move(previous_->options);
     program_ = std::move(previous_->program);
     start_ = std::move(previous_->start);
+    spare_ready_ = false;
     Result<void> left = leave_files();
     if (!left.ok()) log_.error("", "{}", left.error().message());
   }

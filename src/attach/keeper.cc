@@ -49,6 +49,7 @@ Keeper::~Keeper() = default;
 
 ExitCode Keeper::run() {
   Result<void> usable = loop_.usable();
+  if (usable.ok()) usable = guard(attachment_.swap());
   if (!usable.ok()) {
     report_.failed(usable.error());
     return exit_code_of(usable.error());
@@ -60,6 +61,22 @@ ExitCode Keeper::run() {
   watchdog_.start();
   loop_.run();
   return exit_;
+}
+
+// Who brings a server back must be able to do so without the memory that is on the device.
+Result<void> Keeper::guard(SwapMode swap) {
+  if (swap == SwapMode::off || guarded_ != SwapMode::off) return {};
+  guarded_ = swap;
+  guards_.take_rights();
+  guards_.lock(false);
+  if (guards_.complete()) return {};
+  if (swap == SwapMode::on) {
+    return attach_error(ExitCode::not_supported,
+                        fmt::format("--swap: {}; --swap=force goes on without", guards_.missing()));
+  }
+  log_.warning("", "--swap=force: the machine may hang when it has no memory left: {}",
+               guards_.missing());
+  return {};
 }
 
 Task<void> Keeper::live() {
@@ -88,6 +105,9 @@ Task<void> Keeper::begin() {
   if (!watching.ok()) co_await fail(std::move(watching).error());
   watch_user();
   co_await attachment_.make();
+  // An adopted device may be swap already, whatever this keeper was told.
+  Result<void> guarded = guard(attachment_.swap());
+  if (!guarded.ok()) log_.warning("", "{}", guarded.error().message());
   std::uint32_t index = attachment_.index();
   Result<void> listening = control_.start(attachment_.folder().socket_path(index));
   if (!listening.ok()) co_await fail(std::move(listening).error());

@@ -49,6 +49,7 @@ class Keeper final : private ControlHandler {
   ExitCode run();
 
  private:
+  Result<void> guard(SwapMode swap);
   Task<void> live();
   Task<void> begin();
   Task<std::string> detach(DetachOptions options);
@@ -68,6 +69,8 @@ class Keeper final : private ControlHandler {
   Task<Json> call_resize(const RpcCall& call);
 
   const bool reattaches_;
+  SwapMode guarded_ = SwapMode::off;
+  Guards guards_;
   KeeperLog& log_;
   KeeperReport& report_;
   const NotifySocket& manager_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/parse.h"
+#include "guard/guards.h"
 
 namespace nbdkit {
 
@@ -24,7 +25,8 @@ struct AttachOptions {
   Seconds request_timeout{0};  // after which a socket is killed; 0: never
   // How often the driver looks whether the socket of a waiting request was replaced.
   std::optional<Milliseconds> recheck;
-  Seconds dead_timeout{60};  // how long requests wait when no server is there
+  SwapMode swap = SwapMode::off;  // keeper and server are guarded against a lack of memory
+  Seconds dead_timeout{60};       // how long requests wait when no server is there
 
   std::string server;                       // the server's program, a path
   std::string user;                         // the server runs as; empty: as it is started

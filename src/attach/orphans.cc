@@ -37,11 +37,11 @@ pid_t parent_of(pid_t pid) {
 Result<void> Orphans::adopt() {
   if (::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0) return os_error("prctl");
   spared_.clear();
-  spared_ = children();
+  spared_ = children(0);
   return {};
 }
 
-std::vector<pid_t> Orphans::children() const {
+std::vector<pid_t> Orphans::children(pid_t spared) const {
   std::vector<pid_t> found;
   std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir("/proc"), ::closedir);
   if (!folder) return found;
@@ -49,22 +49,22 @@ std::vector<pid_t> Orphans::children() const {
     auto number = parse_unsigned(entry->d_name, 1u << 30);
     if (!number.ok()) continue;
     auto pid = static_cast<pid_t>(number.value());
-    bool spared = std::find(spared_.begin(), spared_.end(), pid) != spared_.end();
-    if (!spared && parent_of(pid) == ::getpid()) found.push_back(pid);
+    bool ours = pid == spared || std::find(spared_.begin(), spared_.end(), pid) != spared_.end();
+    if (!ours && parent_of(pid) == ::getpid()) found.push_back(pid);
   }
   return found;
 }
 
-std::vector<pid_t> Orphans::end(Milliseconds limit) const {
+std::vector<pid_t> Orphans::end(Milliseconds limit, pid_t spared) const {
   auto until = std::chrono::steady_clock::now() + limit;
   for (;;) {
-    std::vector<pid_t> left = children();
+    std::vector<pid_t> left = children(spared);
     // A child's number cannot become another process's before we have reaped it.
     for (pid_t pid : left) ::kill(pid, SIGKILL);
     if (left.empty()) return left;
     std::this_thread::sleep_for(kPause);
     for (pid_t pid : left) ::waitpid(pid, nullptr, WNOHANG);
-    if (std::chrono::steady_clock::now() >= until) return children();
+    if (std::chrono::steady_clock::now() >= until) return children(spared);
   }
 }
 

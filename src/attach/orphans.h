@@ -19,11 +19,11 @@ class Orphans {
 
   // Kills and reaps every child until there is none, descendants' descendants included; one in a
   // system call that cannot be interrupted may take its time. Ends with those that are left after
-  // `limit`. Blocks. No child that matters may run.
-  std::vector<pid_t> end(Milliseconds limit) const;
+  // `limit`. Blocks. No child that matters may run, but `spared` (0: none).
+  std::vector<pid_t> end(Milliseconds limit, pid_t spared) const;
 
  private:
-  std::vector<pid_t> children() const;
+  std::vector<pid_t> children(pid_t spared) const;
 
   std::vector<pid_t> spared_;
 };

@@ -35,7 +35,7 @@ TEST(Orphans, ADescendantWhoseParentHasEndedIsEnded) {
   }
   ::close(ends[1]);
   ASSERT_EQ(::waitpid(parent, nullptr, 0), parent);
-  EXPECT_TRUE(orphans.end(Seconds(30)).empty());
+  EXPECT_TRUE(orphans.end(Seconds(30), 0).empty());
   char byte = 0;
   EXPECT_EQ(::read(ends[0], &byte, 1), 0) << "nobody has it open any more";
   ::close(ends[0]);
@@ -45,7 +45,7 @@ TEST(Orphans, AChildFromBeforeIsSpared) {
   pid_t before = start_sleeper();
   Orphans orphans;
   ASSERT_TRUE(orphans.adopt().ok());
-  EXPECT_TRUE(orphans.end(Seconds(30)).empty());
+  EXPECT_TRUE(orphans.end(Seconds(30), 0).empty());
   EXPECT_EQ(::waitpid(before, nullptr, WNOHANG), 0) << "it still runs";
   ::kill(before, SIGKILL);
   ::waitpid(before, nullptr, 0);

@@ -77,6 +77,7 @@ std::string dump(const SavedOptions& saved) {
       .set("request_timeout_s", options.request_timeout.count())
       .set("recheck_ms", options.recheck ? Json(options.recheck->count()) : Json())
       .set("dead_timeout_s", options.dead_timeout.count())
+      .set("swap", static_cast<std::int64_t>(options.swap))
       .set("server", encode(options.server))
       .set("folder", encode(options.folder))
       .set("environment", encode(options.environment))
@@ -171,6 +172,11 @@ Result<SavedOptions> parse_saved_options(std::string_view text) {
   auto recheck = reader.optional_number("recheck_ms");
   if (recheck) options.recheck = Milliseconds(*recheck);
   options.dead_timeout = Seconds(reader.number("dead_timeout_s"));
+  // A keeper that did not know of it has not guarded anything.
+  auto swap = reader.optional_number("swap");
+  if (swap && *swap <= static_cast<std::int64_t>(SwapMode::force)) {
+    options.swap = static_cast<SwapMode>(*swap);
+  }
   reader.read("server", options.server);
   reader.read("folder", options.folder);
   reader.read("environment", options.environment);

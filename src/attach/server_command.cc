@@ -84,6 +84,8 @@ std::vector<std::string> server_arguments(const AttachOptions& options,
   if (options.verbose) arguments.push_back("--verbose");
   if (!options.user.empty()) arguments.push_back("--user=" + options.user);
   if (!options.group.empty()) arguments.push_back("--group=" + options.group);
+  if (options.swap == SwapMode::on) arguments.push_back("--swap");
+  if (options.swap == SwapMode::force) arguments.push_back("--swap=force");
   for (const std::string& filter : options.filters) arguments.push_back("--filter=" + filter);
   arguments.insert(arguments.end(), options.server_options.begin(), options.server_options.end());
   arguments.insert(arguments.end(), options.plugin.begin(), options.plugin.end());

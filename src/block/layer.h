@@ -29,6 +29,8 @@ struct Environment {
   std::function<void()> shut_down = [] {};
   // Stdin and stdout belong to a client (-s).
   bool stdio_is_client = false;
+  // --swap: a request must not need memory, nor the page cache.
+  bool swap = false;
 };
 
 // What open() fails with when this export is for connections with TLS only and this one is without.

@@ -67,6 +67,7 @@ HandoffExport to_export(const ExportInfo& info, const HandoffTerms& terms, bool 
   result.survives = read_only || through ? Survives::durable : contract.survives;
   result.shared_open = contract.shared_open;
   result.swap_fit = contract.swap_fit;
+  result.guards = terms.guards;
   result.mapping = terms.mapping;
   return result;
 }

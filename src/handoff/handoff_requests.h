@@ -22,6 +22,7 @@ struct HandoffTerms {
   Contract contract;          // of the server's stack
   std::string mapping;        // LayerStack::mapping()
   bool tls_required = false;  // of clients that come over a network
+  Json guards;                // null: --swap was not given
 };
 
 // What a request is answered with.

@@ -192,6 +192,7 @@ Json to_json(const HandoffExport& info) {
       .set("shared_open", info.shared_open)
       .set("swap_fit", info.swap_fit)
       .set("mapping", info.mapping);
+  if (!info.guards.is_null()) body.set("guards", info.guards);
   return body;
 }
 
@@ -305,6 +306,7 @@ Result<HandoffExport> parse_export(const Json& body) {
   info.shared_open = reader.truth("shared_open", false);
   info.swap_fit = reader.truth("swap_fit", false);
   info.mapping = reader.text("mapping");
+  if (const Json* guards = body.find("guards")) info.guards = *guards;
   if (const Json* sizes = body.find("block_size"))
     info.block_size = parse_block_size(*sizes, reader);
   std::string survives = reader.text("survives");

@@ -52,6 +52,7 @@ struct HandoffExport {
   Survives survives = Survives::nothing;
   bool shared_open = false;
   bool swap_fit = false;
+  Json guards;  // of a server with --swap: what guards it against a lack of memory; null: nothing
   std::string mapping;  // by which filters, and how, other bytes are where; "": none
 
   bool read_only() const { return (transmission_flags & 2) != 0; }

@@ -122,6 +122,15 @@ int show_list(bool json) {
   return 0;
 }
 
+int check_swap(bool json) {
+  Result<std::vector<Guard>> guards = try_guards();
+  if (!guards.ok()) return fail_with(guards.error());
+  fmt::print("{}", json ? to_json(guards.value()).dump(2) + "\n" : describe(guards.value()));
+  bool complete = std::none_of(guards.value().begin(), guards.value().end(),
+                               [](const Guard& guard) { return guard.missing(); });
+  return to_status(complete ? ExitCode::ok : ExitCode::not_supported);
+}
+
 // What the service manager has kept of a keeper before this one.
 Attachment::StoredFiles take_stored() {
   const char* pid = ::getenv("LISTEN_PID");
@@ -191,6 +200,8 @@ int run(int argc, char** argv) {
       return show_status(command.index, command.json);
     case AttachCommand::Action::list:
       return show_list(command.json);
+    case AttachCommand::Action::check_swap:
+      return check_swap(command.json);
     case AttachCommand::Action::print:
       fmt::print("{}", command.text);
       return 0;

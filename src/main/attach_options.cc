@@ -26,7 +26,8 @@ constexpr auto kDescription =
     "  nbdkit-attach --resize [--force] /dev/nbdN\n"
     "  nbdkit-attach --detach [--force] /dev/nbdN\n"
     "  nbdkit-attach --status [--json] /dev/nbdN\n"
-    "  nbdkit-attach --list [--json]\n\n"
+    "  nbdkit-attach --list [--json]\n"
+    "  nbdkit-attach --swap=check [--json]\n\n"
     "PLUGIN and all that follows are the server's, as in nbdkit(1). - picks a free device, whose\n"
     "name is printed.";
 
@@ -43,6 +44,7 @@ struct RawOptions {
   bool version = false;
   bool json = false;
   bool force = false;
+  std::string swap;
   std::string device;
   std::string connections = "1";
   std::string timeout = "0";
@@ -69,6 +71,9 @@ void declare(CLI::App& app, RawOptions& raw) {
   app.add_flag("--json", raw.json, "with --list and --status: for programs");
   app.add_flag("--version", raw.version, "print the version");
   app.add_flag("-r,--read-only,--readonly", attach.read_only, "the device cannot be written to");
+  app.add_flag("--swap{on}", raw.swap,
+               "the device may be swap: guard keeper and server, or refuse; =force: do what can "
+               "be done; =check: only tell what that is");
   app.add_flag("-v,--verbose", attach.verbose, "tell every step on stderr");
   app.add_flag("-f,--foreground", attach.foreground, "stay; ^C detaches when nothing uses it");
   app.add_option("--connections", raw.connections, "sockets between kernel and server (1)");
@@ -151,6 +156,18 @@ Result<std::string> find_server(const std::string& given) {
   return path.string();
 }
 
+Result<void> understand_swap(const std::string& given, AttachOptions& attach) {
+  if (given.empty()) return {};
+  if (given == "on") {
+    attach.swap = SwapMode::on;
+  } else if (given == "force") {
+    attach.swap = SwapMode::force;
+  } else {
+    return usage(fmt::format("--swap={}: must be --swap, --swap=force or --swap=check", given));
+  }
+  return {};
+}
+
 // The address of an export is for the kernel itself; with anything that needs a server of ours it
 // is for the plugin.
 Result<void> understand_remote(AttachOptions& attach, bool may_be_direct) {
@@ -161,7 +178,8 @@ Result<void> understand_remote(AttachOptions& attach, bool may_be_direct) {
                              address));
   }
   const bool plain = attach.filters.empty() && attach.server_options.empty() &&
-                     attach.server.empty() && attach.user.empty() && attach.group.empty();
+                     attach.server.empty() && attach.user.empty() && attach.group.empty() &&
+                     attach.swap == SwapMode::off;
   if (may_be_direct && plain && is_kernel_uri(address)) {
     Result<RemoteOptions> remote = RemoteSource::parse(attach);
     if (!remote.ok()) return usage(remote.error().message());
@@ -185,6 +203,7 @@ Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
   command.attach = std::move(raw.attach);
   command.attach.plugin = std::move(rest);
   command.attach.reattach = raw.reattach;
+  NBDKIT_TRY(understand_swap(raw.swap, command.attach));
   NBDKIT_TRY(understand_remote(command.attach, !raw.upgrade));
   if (raw.device != "-") command.attach.index = command.index;
   Result<std::string> server = find_server(command.attach.server);
@@ -238,10 +257,16 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
   if (raw.force && !raw.detach && !raw.resize)
     return usage("--force goes with --detach or --resize");
   if (raw.changes_data && !raw.upgrade) return usage("--changes-data goes with --upgrade");
-  if (raw.json && !raw.list && !raw.status) return usage("--json goes with --list or --status");
+  const bool check_swap = raw.swap == "check";
+  if (raw.json && !raw.list && !raw.status && !check_swap)
+    return usage("--json goes with --list, --status or --swap=check");
   command.json = raw.json;
   command.detach.force = raw.force;
   command.force = raw.force;
+  if (check_swap) {
+    command.action = AttachCommand::Action::check_swap;
+    return command;
+  }
   if (raw.list) {
     command.action = AttachCommand::Action::list;
     if (!raw.device.empty()) return usage("--list takes no device (--status does)");
@@ -296,7 +321,7 @@ Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
   try {
     app.parse(argc, argv);
     for (const char* option : {"--connections", "--export", "--timeout", "--recheck",
-                               "--dead-timeout", "--read-only", "--foreground"}) {
+                               "--dead-timeout", "--read-only", "--foreground", "--swap"}) {
       if (app.count(option) > 0) raw.of_the_device = option;
     }
   } catch (const CLI::CallForHelp&) {

@@ -11,7 +11,7 @@
 namespace nbdkit {
 
 struct AttachCommand {
-  enum class Action { attach, detach, upgrade, resize, list, status, print };
+  enum class Action { attach, detach, upgrade, resize, list, status, check_swap, print };
 
   Action action = Action::attach;
   std::string text;         // print: the help or the version
@@ -20,7 +20,7 @@ struct AttachCommand {
   DetachOptions detach;     // detach
   UpgradeOptions upgrade;   // upgrade
   bool force = false;       // resize
-  bool json = false;        // list, status
+  bool json = false;        // list, status, check_swap
 };
 
 // Errors have the exit code usage (netlink/exit_code.h).

@@ -103,6 +103,9 @@ TEST(AttachOptionsTest, OtherActions) {
   EXPECT_EQ(status.action, Action::status);
   EXPECT_EQ(status.index, 5u);
   EXPECT_TRUE(status.json);
+  EXPECT_EQ(parse({"--swap=check", "--json"}).value().action, Action::check_swap);
+  EXPECT_EQ(parse({"-", "--swap", "file", "a"}).value().attach.swap, SwapMode::on);
+  EXPECT_EQ(parse({"--swap=force", "-", "file", "a"}).value().attach.swap, SwapMode::force);
   EXPECT_EQ(parse({"--list"}).value().action, Action::list);
   EXPECT_EQ(parse({"--version"}).value().text, "nbdkit-attach " NBDKIT_VERSION "\n");
   EXPECT_NE(parse({"--help"}).value().text.find("--dead-timeout"), std::string::npos);
@@ -160,6 +163,8 @@ TEST(AttachOptionsTest, WhatMakesNoSenseIsRefused) {
       {{"-", "--timeout=5", "--recheck=1", "null"}, "exclude each other"},
       {{"-", "--recheck=1ms", "null"}, "--recheck=1ms"},
       {{"-", "--export"}, "--export"},
+      {{"-", "--swap=later", "null"}, "--swap=later: must be"},
+      {{"--upgrade", "--swap", "/dev/nbd0"}, "--swap is the device's"},
       {{"-", "-e", "b", "nbd://host/a"}, "a part of the address"},
       {{"-", "nbd://-oProxyCommand=x/"}, "-oProxyCommand=x"},
       {{"-", "nbd://host/%zz"}, "no URI of NBD"},

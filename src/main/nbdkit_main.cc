@@ -4,7 +4,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,9 +36,6 @@ namespace {
 
 using Action = Options::Action;
 
-// linux/prctl.h has it since Linux 5.6, older headers do not.
-constexpr int kSetIoFlusher = 57;
-
 int print(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
   return std::fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -55,7 +51,8 @@ class Program {
         log_(log),
         manager_(manager),
         activation_(std::move(activation)),
-        environment_{log, {}, [this] { ask_to_stop(); }, options.single},
+        environment_{
+            log, {}, [this] { ask_to_stop(); }, options.single, options.swap != SwapMode::off},
         host_(log, hooks()) {}
 
   int run();
@@ -69,6 +66,8 @@ class Program {
   Result<void> go_to_background();
   Result<void> open_doors(Service& service);
   Result<void> announce();
+  Result<void> become();
+  Result<void> guard_stack(Service& service);
   void tell_manager(std::string_view assignments) const;
   void trace(std::string_view step) const;
   Result<void> adopt(const std::optional<int>& number, std::string_view option, UniqueFd& owner);
@@ -103,7 +102,14 @@ class Program {
   std::optional<Child> self_;        // in a forked child: who waits for it
   std::optional<pid_t> captive_of_;  // in the server of --run: its parent
   bool background_ = false;
+  Guards guards_;
 };
+
+Guard unfit_layer(const std::string& name) {
+  return {"layer", "fit for swap", name,
+          fmt::format("{} may need memory, a program or the page cache for a request", name),
+          "another plugin or filter; file with direct=true"};
+}
 
 int Program::fail(const Error& error) {
   bool limit = error.code == std::errc::too_many_files_open;
@@ -237,7 +243,7 @@ Result<void> Program::fork_captive() {
   // The command may need the server for its own orderly end; the parent ends the server then.
   StopSignals::ignore_terminal();
   log_.debug("", "forked into background (new pid = {})", ::getpid());
-  NBDKIT_TRY(identity_->assume(log_));
+  NBDKIT_TRY(become());
   stop_with_parent(parent);
   return {};
 }
@@ -259,17 +265,40 @@ Result<void> Program::go_to_background() {
   return {};
 }
 
-Result<void> Program::open_sockets_and_fork() {
-  // Needs root's rights, which -u gives up. Threads made later inherit it.
-  if (options_.handoff.any() && ::prctl(kSetIoFlusher, 1, 0, 0, 0) != 0) {
-    log_.debug("", "not permitted: {}", os_error("PR_SET_IO_FLUSHER").message());
+// With the last of root's rights, which -u gives up.
+Result<void> Program::become() {
+  if (options_.swap != SwapMode::off) {
+    guards_.take_rights();
+  } else if (options_.handoff.any()) {
+    guards_.mind_the_kernel();
+    if (!guards_.complete()) log_.debug("", "not permitted: {}", guards_.missing());
   }
+  return identity_->assume(log_);
+}
+
+Result<void> Program::guard_stack(Service& service) {
+  NBDKIT_TRY(service.make_all_threads());
+  for (const LayerStack::Entry& entry : stack_.entries()) {
+    if (!entry.layer->contract().swap_fit) guards_.add(unfit_layer(entry.name));
+  }
+  guards_.bound();
+  if (guards_.complete()) return {};
+  if (options_.swap == SwapMode::on) {
+    return Error(std::errc::operation_not_permitted,
+                 fmt::format("--swap: {}; --swap=force goes on without", guards_.missing()));
+  }
+  log_.warning("", "--swap=force: the machine may hang when it has no memory left: {}",
+               guards_.missing());
+  return {};
+}
+
+Result<void> Program::open_sockets_and_fork() {
   Result<Sockets> sockets = open_sockets(options_, *identity_, log_);
   if (!sockets.ok()) return std::move(sockets).error();
   sockets_.emplace(std::move(sockets).value());
   for (UniqueFd& fd : activation_.listening) sockets_->listening.push_back(std::move(fd));
   if (options_.run) return fork_captive();
-  NBDKIT_TRY(identity_->assume(log_));
+  NBDKIT_TRY(become());
   if (options_.exit_with_parent) stop_with_parent(parent_);
   if (!options_.stays()) return go_to_background();
   // The keeper has detached from its caller, whose folder must not stay in use either.
@@ -313,10 +342,15 @@ Result<void> Program::announce() {
 }
 
 Result<Service::End> Program::serve() {
+  if (options_.swap != SwapMode::off) guards_.lock(true);
   trace("after_fork");
   NBDKIT_TRY(stack_.after_fork());
   Service service(options_, stack_, host_, *signals_, manager_, ledger_.get());
   NBDKIT_TRY(service.prepare());
+  if (options_.swap != SwapMode::off) {
+    NBDKIT_TRY(guard_stack(service));
+    service.tell_guards(to_json(guards_.all()));
+  }
   NBDKIT_TRY(open_doors(service));
   if (stop_asked_) StopSignals::ask_to_stop();
   Service::End end = service.run();

@@ -51,7 +51,7 @@ constexpr OptionRow kRows[] = {
     {'s', "single stdin", "", "serve one connection on stdin and stdout, then exit"},
     {kSurvives, "survives", "nothing|flushed|durable",
      "what of answered writes outlives the process, for a plugin in C"},
-    {kSwap, "swap", "", ""},
+    {kSwap, "swap", "[=force]", "be able to serve when there is no memory left; or do not start"},
     {'t', "threads", "N", "blocking calls at the same time for one connection (default 16)"},
     {kTimeout, "timeout time-out", "DELAY", "drop clients whose handshake takes longer"},
     {kTls, "tls", "off|on|require", "whether clients may or must use TLS"},
@@ -106,7 +106,10 @@ GetoptTable::GetoptTable() {
     }
   }
   for (std::size_t i = 0; i < names_.size(); ++i) {
-    int argument = rows_[i]->argument.empty() ? no_argument : required_argument;
+    std::string_view value = rows_[i]->argument;
+    int argument = value.empty()            ? no_argument
+                   : value.starts_with('[') ? optional_argument
+                                            : required_argument;
     options_.push_back({names_[i].c_str(), argument, nullptr, rows_[i]->id});
   }
   options_.push_back({nullptr, 0, nullptr, 0});
@@ -125,7 +128,8 @@ std::string usage() {
     for (const std::string& name : split_names(row.names)) {
       left += fmt::format("{}--{}", std::exchange(comma, ", "), name);
     }
-    if (!row.argument.empty()) left += fmt::format(" {}", row.argument);
+    bool optional = row.argument.starts_with('[');
+    if (!row.argument.empty()) left += fmt::format("{}{}", optional ? "" : " ", row.argument);
     if (left.size() > kHelpColumn - 2) left += fmt::format("\n{:{}}", "", kHelpColumn);
     text += fmt::format("{:<{}}{}\n", left, kHelpColumn, row.help);
   }

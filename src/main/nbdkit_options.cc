@@ -105,6 +105,14 @@ Result<void> parse_name(std::string_view option, std::string_view what, std::str
   return {};
 }
 
+Result<void> parse_swap(std::string_view text, Options& options) {
+  if (!text.empty() && text != "force") {
+    return bad(fmt::format("--swap={}: must be --swap or --swap=force", text));
+  }
+  options.swap = text.empty() ? SwapMode::on : SwapMode::force;
+  return {};
+}
+
 Result<void> parse_survives(std::string_view text, Options& options) {
   if (text == "nothing") {
     options.survives = Survives::nothing;
@@ -205,12 +213,8 @@ bool take_action(int id, Options& options) {
 
 Result<void> take_argument(const OptionRow& row, std::string_view text, Options& options) {
   switch (row.id) {
-    case 'D': {
-      Result<DebugFlag> flag = parse_debug_flag(text);
-      if (!flag.ok()) return std::move(flag).error();
-      options.debug_flags.push_back(std::move(flag).value());
-      return {};
-    }
+    case 'D':
+      return store(parse_debug_flag(text), options.debug_flags.emplace_back());
     case 'P':
       return parse_pid_file(text, options);
     case 'U':
@@ -246,6 +250,8 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
       return store(parse_fd(row.spelling(), text), options.kept_memory_fd);
     case kRequestLedgerFd:
       return store(parse_fd(row.spelling(), text), options.request_ledger_fd);
+    case kSwap:
+      return parse_swap(text, options);
     case kSurvives:
       return parse_survives(text, options);
     case kLog:

@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "block/properties.h"
+#include "guard/guards.h"
 #include "main/nbdkit_handoff_options.h"
 #include "main/nbdkit_log.h"
 #include "main/nbdkit_option_table.h"
@@ -62,6 +63,7 @@ struct Options {
   std::optional<int> kept_memory_fd;
   std::optional<Survives> survives;  // of a plugin in C
   std::optional<int> request_ledger_fd;
+  SwapMode swap = SwapMode::off;
 
   bool foreground = false;
   bool exit_with_parent = false;

@@ -282,7 +282,9 @@ TEST(NbdkitOptions, TlsMayBeOffOnOrRequired) {
 }
 
 TEST(NbdkitOptions, KnownButUnavailableOptionsAreRefusedByName) {
-  EXPECT_EQ(refusal({"--swap", "null"}), "--swap (--swap): not available in this version");
+  EXPECT_EQ(parse({"--swap", "null"}).value().swap, SwapMode::on);
+  EXPECT_EQ(parse({"--swap=force", "null"}).value().swap, SwapMode::force);
+  EXPECT_EQ(refusal({"--swap=x", "null"}), "--swap=x: must be --swap or --swap=force");
   for (const OptionRow& row : option_rows()) {
     if (row.available()) continue;
     std::string name = "--" + std::string(row.names.substr(0, row.names.find(' ')));
@@ -295,6 +297,7 @@ std::string argument_for(const OptionRow& row) {
   if (row.argument.empty()) return "";
   if (row.id == 'D') return "=a.b=1";
   if (row.id == kSurvives) return "=durable";
+  if (row.id == kSwap) return "=force";
   if (row.id == kTls) return "=on";
   return row.id == kLog ? "=stderr" : "=7";
 }

@@ -8,6 +8,12 @@
 #include <utility>
 
 namespace nbdkit {
+namespace {
+
+// Connections beyond these share them.
+constexpr std::size_t kFixedLoops = 4;
+
+}  // namespace
 
 Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
                  const StopSignals& signals, const NotifySocket& manager, RequestLedger* ledger)
@@ -18,6 +24,7 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
       handoff_options_(options.handoff),
       keepalive_(options.keepalive),
       tls_required_(options.tls.required()),
+      threads_(options.threads),
       keeps_connections_(!options.single && manager.may_store() &&
                          (options.read_only || stack.contract().survives == Survives::durable)),
       loop_(runtime_.main_loop()),
@@ -33,6 +40,11 @@ Service::~Service() = default;
 Result<void> Service::prepare() {
   NBDKIT_TRY(loop_.usable());
   return runtime_.loops().prepare();
+}
+
+Result<void> Service::make_all_threads() {
+  NBDKIT_TRY(runtime_.loops().fix(kFixedLoops));
+  return runtime_.workers().fix(threads_);
 }
 
 Result<void> Service::accept_on(std::vector<UniqueFd> listening) {
@@ -66,7 +78,7 @@ Result<void> Service::take_handoffs(UniqueFd control) {
       stop_if_over();
     };
     handoff_.emplace(loop_, server_, log_,
-                     HandoffTerms{stack_.contract(), stack_.mapping(), tls_required_},
+                     HandoffTerms{stack_.contract(), stack_.mapping(), tls_required_, guards_},
                      handoff_options_.users, emptied);
   }
   return handoff_->open(std::move(control));

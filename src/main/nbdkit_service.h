@@ -33,6 +33,10 @@ class Service final : private Watcher, private ServerObserver {
 
   // Gets the threads and descriptors without which no client can be served. Comes first.
   Result<void> prepare();
+  // Every thread that there will ever be.
+  Result<void> make_all_threads();
+  // What keepers are told of it.
+  void tell_guards(Json guards) { guards_ = std::move(guards); }
 
   // The ways in. Connections are accepted as soon as run() turns.
   Result<void> accept_on(std::vector<UniqueFd> listening);
@@ -87,6 +91,8 @@ class Service final : private Watcher, private ServerObserver {
   const HandoffOptions handoff_options_;
   const bool keepalive_;
   const bool tls_required_;
+  const std::size_t threads_;
+  Json guards_;
   // What clients have been told is there for the next server, too.
   const bool keeps_connections_;
   Later check_job_{*this, &Service::stop_if_still_over};
