@@ -32,6 +32,11 @@ Task<void> Attachment::make_spare() {
     spare_.reset();
     co_await fail(std::move(started).error());
   }
+  // An upgrade makes a server, too, under the first name.
+  const std::string door = RunFolder::file_name(*index_, RunFolder::kSpareHandoff);
+  Result<void> named = folder_->rename_file(spare->traces.door, door);
+  if (!named.ok()) log_.error("", "{}", named.error().message());
+  if (named.ok()) spare->traces.door = door;
   // It answers when all its threads and memory are there.
   Result<std::vector<HandoffListed>> ready = co_await spare->process->handoff().list().as_result();
   if (spare_ != spare) co_await fail(std::errc::operation_canceled);

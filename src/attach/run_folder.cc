@@ -215,7 +215,9 @@ Result<std::string> RunFolder::read_start(std::uint32_t index) const {
 
 void RunFolder::remove_state(std::uint32_t index) const {
   for (std::string_view kind :
-       {"json", "sock", "start", "server", "handoff", "handoff.new", "json.new", "start.new"}) {
+       {std::string_view("json"), std::string_view("sock"), std::string_view("start"), kServer,
+        kHandoff, kSpareHandoff, std::string_view("handoff.new"), std::string_view("json.new"),
+        std::string_view("start.new")}) {
     remove_file(file_name(index, kind));
   }
 }

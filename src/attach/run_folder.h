@@ -29,6 +29,7 @@ class RunFolder {
   static constexpr std::size_t kStartMax = 16 * 1024 * 1024;  // arguments and environment
   static constexpr std::string_view kServer = "server";
   static constexpr std::string_view kHandoff = "handoff";
+  static constexpr std::string_view kSpareHandoff = "handoff.spare";
   // Of the next server's control socket, until it serves. One of a device whose number is not known
   // yet is of this process, and is removed by open() when that has gone.
   static std::string door_name(std::optional<std::uint32_t> index);
