@@ -53,6 +53,7 @@ Task<void> Attachment::connect_to_remote(unsigned count, std::vector<UniqueFd>& 
 }
 
 void Attachment::remote_died(unsigned connections) {
+  if (state_ == DeviceState::lost || resumed_ == DeviceState::lost) return;
   dead_ = std::min(options_.connections, dead_ + connections);
   last_error_ = fmt::format("{} of {} connections lost", dead_, options_.connections);
   // A connection may be lost because its server is, and with that what it had not flushed.
