@@ -129,6 +129,7 @@ Json to_json(const AttachmentStatus& status) {
       .set("restarts", status.managed() ? Json(status.restarts) : Json())
       .set("upgrades", status.managed() ? Json(status.upgrades) : Json())
       .set("refused", texts(status.refused))
+      .set("detaching_lazily", status.managed() ? Json(status.detaching_lazily) : Json())
       .set("guards", status.guards.empty() ? Json() : to_json(status.guards))
       .set("last_error", or_null(status.last_error))
       .set("backend", or_null(device.backend))
@@ -167,6 +168,8 @@ Result<AttachmentStatus> parse_attachment(const Json& json, NbdDevice device) {
   status.last_error = text_of(json, "last_error");
   status.filters = texts_of(json, "filters");
   status.refused = texts_of(json, "refused");
+  const Json* lazily = json.find("detaching_lazily");
+  status.detaching_lazily = lazily != nullptr && lazily->as_bool().value_or(false);
   if (const Json* guards = json.find("guards"); guards != nullptr && !guards->is_null()) {
     Result<std::vector<Guard>> parsed = parse_guards(*guards);
     if (!parsed.ok()) return std::move(parsed).error();
@@ -198,6 +201,7 @@ std::string describe(const AttachmentStatus& status) {
     for (const std::string& request : status.refused) {
       out += fmt::format("  refused      {}\n", request);
     }
+    if (status.detaching_lazily) out += "  detaching    when nothing uses it any more\n";
     for (const Guard& guard : status.guards) {
       out += fmt::format("  guard        {}: {}{}{}\n", guard.name, guard.got,
                          guard.missing() ? "; missing: " : "", guard.why_not);

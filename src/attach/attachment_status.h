@@ -34,6 +34,7 @@ struct AttachmentStatus {
   std::uint64_t upgrades = 0;        // servers that took the place of one that ran
   std::vector<std::string> refused;  // requests of which servers have died
   std::string last_error;            // why the last server ended, or could not be started
+  bool detaching_lazily = false;     // it goes when nothing uses it any more
   std::vector<Guard> guards;         // of the server; none: it is not guarded
   std::uint64_t request_timeout_s = 0;
   std::uint64_t dead_timeout_s = 0;

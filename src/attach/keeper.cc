@@ -14,20 +14,23 @@
 namespace nbdkit {
 namespace {
 
-// The only parameter of two methods.
-Result<bool> force_of(const RpcCall& call) {
+constexpr Milliseconds kLookEvery{500};  // whether a device that is to go is free
+
+// What detach and resize take; `lazy` only where it is given.
+Result<void> read_switches(const RpcCall& call, bool& force, bool* lazy) {
   const Json::Object* params = call.params.as_object();
-  bool force = false;
   for (std::size_t i = 0; params != nullptr && i < params->size(); ++i) {
     const Json::Member& member = (*params)[i];
     std::optional<bool> value = member.value.as_bool();
-    if (member.name != "force" || !value) {
+    bool known = member.name == "force" || (member.name == "lazy" && lazy != nullptr);
+    if (!known || !value) {
       return Error(std::errc::argument_out_of_domain,
-                   fmt::format("\"{}\" takes \"force\", which is true or false", call.method));
+                   fmt::format("\"{}\" takes \"force\"{}, which is true or false", call.method,
+                               lazy != nullptr ? " and \"lazy\"" : ""));
     }
-    force = *value;
+    (member.name == "force" ? force : *lazy) = *value;
   }
-  return force;
+  return {};
 }
 
 }  // namespace
@@ -195,7 +198,7 @@ Task<std::string> Keeper::detach(DetachOptions options) {
 }
 
 void Keeper::write_state() {
-  Json json = to_json(attachment_.status());
+  Json json = to_json(status());
   json.set("boot_id", boot_id())
       .set("keeper_start_time", process_start_time(::getpid()))
       .set("handover", attachment_.handover());
@@ -225,25 +228,65 @@ Task<Json> Keeper::call(const RpcCall& call) {
   if (!call.params.is_null() && !call.params.as_object()->empty()) {
     return Task<Json>(Error(std::errc::argument_out_of_domain, "\"status\" takes no parameters"));
   }
-  return Task<Json>(Result<Json>(to_json(attachment_.status())));
+  return Task<Json>(Result<Json>(to_json(status())));
+}
+
+AttachmentStatus Keeper::status() const {
+  AttachmentStatus status = attachment_.status();
+  status.detaching_lazily = lazy_;
+  return status;
 }
 
 Task<Json> Keeper::call_detach(const RpcCall& call) {
-  Result<bool> force = force_of(call);
-  if (!force.ok()) co_await fail(std::move(force).error());
   DetachOptions options;
-  options.force = force.value();
+  Result<void> read = read_switches(call, options.force, &options.lazy);
+  if (!read.ok()) co_await fail(std::move(read).error());
+  if (options.lazy) {
+    Json answer = co_await detach_lazily();
+    co_return answer;
+  }
   std::string held = co_await detach(options);
   Json answer = Json::object();
   answer.set("detached", true).set("held", held.empty() ? Json() : Json(held));
   co_return answer;
 }
 
+// It is told who has it, and goes on its own when they have left.
+Task<Json> Keeper::detach_lazily() {
+  Result<std::string> done = co_await detach({}).as_result();
+  bool in_use = !done.ok() && exit_code_of(done.error()) == ExitCode::busy && ready_;
+  if (!done.ok() && !in_use) co_await fail(std::move(done).error());
+  Json answer = Json::object();
+  answer.set("detached", done.ok()).set("held", Json());
+  if (done.ok()) co_return answer;
+  answer.set("waits", done.error().message());
+  if (lazy_ || !calls_.enter()) co_return answer;
+  lazy_ = true;
+  write_state();
+  finish(detach_when_free(), [this](Result<void>) {
+    lazy_ = false;
+    calls_.leave();
+  });
+  co_return answer;
+}
+
+Task<void> Keeper::detach_when_free() {
+  while (ready_) {
+    co_await loop_.sleep(kLookEvery, calls_);
+    if (!ready_) co_return;
+    Result<std::string> done = co_await detach({}).as_result();
+    if (done.ok() || exit_code_of(done.error()) == ExitCode::busy) continue;
+    log_.error("", "/dev/nbd{}: {}", attachment_.index(), done.error().message());
+    co_return;
+  }
+}
+
 Task<Json> Keeper::call_resize(const RpcCall& call) {
-  Result<bool> force = force_of(call);
-  if (!force.ok()) co_await fail(std::move(force).error());
+  bool force = false;
+  Result<void> read = read_switches(call, force, nullptr);
+  if (!read.ok()) co_await fail(std::move(read).error());
   if (!ready_) co_await fail(attach_error(ExitCode::busy, "the device is not attached yet"));
-  std::uint64_t size = co_await attachment_.resize(force.value());
+  std::uint64_t size = co_await attachment_.resize(force);
   co_return Json::object().set("size", size);
 }
 

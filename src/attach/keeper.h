@@ -53,6 +53,9 @@ class Keeper final : private ControlHandler {
   Task<void> live();
   Task<void> begin();
   Task<std::string> detach(DetachOptions options);
+  Task<Json> detach_lazily();
+  Task<void> detach_when_free();
+  AttachmentStatus status() const;
   Result<void> watch_signals();
   void watch_user();
   void take_signal();
@@ -85,6 +88,7 @@ class Keeper final : private ControlHandler {
   std::unique_ptr<FdWatch> signals_watch_;
   std::unique_ptr<FdWatch> user_watch_;
   bool ready_ = false;
+  bool lazy_ = false;  // detach_when_free() goes on
   ExitCode exit_ = ExitCode::ok;
 };
 

@@ -57,6 +57,7 @@ struct UpgradeOptions {
 
 struct DetachOptions {
   bool force = false;  // also when the device is in use or its data cannot be flushed
+  bool lazy = false;   // when it is in use: as soon as it is not
 };
 
 }  // namespace nbdkit

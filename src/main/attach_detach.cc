@@ -25,8 +25,14 @@ Error still_held(std::uint32_t index, std::string_view by) {
 
 Result<void> ask_keeper(ControlClient& keeper, std::uint32_t index, DetachOptions options) {
   Json params = Json::object().set("force", options.force);
+  if (options.lazy) params.set("lazy", true);
   Result<Json> answer = keeper.call("detach", std::move(params), kDetachMax);
   if (!answer.ok()) return std::move(answer).error();
+  const Json* waits = answer.value().find("waits");
+  if (waits != nullptr && waits->as_string() != nullptr) {
+    fmt::print("{}; it is detached as soon as nothing uses it\n", *waits->as_string());
+    return {};
+  }
   if (!keeper.wait_for_end(kKeeperEndMax)) {
     return attach_error(ExitCode::timeout,
                         fmt::format("/dev/nbd{} is detached, but its keeper does not end", index));
@@ -95,6 +101,12 @@ Result<void> detach_by_command(std::uint32_t index, DetachOptions options) {
   Result<std::optional<ControlClient>> keeper = find_keeper(folder.value(), index);
   if (!keeper.ok()) return std::move(keeper).error();
   if (keeper.value()) return ask_keeper(*keeper.value(), index, options);
+  if (options.lazy) {
+    return attach_error(ExitCode::not_supported,
+                        fmt::format("--lazy: nobody keeps /dev/nbd{} who could wait until it is "
+                                    "free (--reattach makes a keeper)",
+                                    index));
+  }
   // A keeper that is only just starting, or ending, has the lock.
   Result<UniqueFd> lock = folder.value().lock(index);
   if (!lock.ok()) return std::move(lock).error();

@@ -24,7 +24,7 @@ constexpr auto kDescription =
     "  nbdkit-attach --reattach /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --upgrade /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --resize [--force] /dev/nbdN\n"
-    "  nbdkit-attach --detach [--force] /dev/nbdN\n"
+    "  nbdkit-attach --detach [--force|--lazy] /dev/nbdN\n"
     "  nbdkit-attach --status [--json] /dev/nbdN\n"
     "  nbdkit-attach --list [--json]\n"
     "  nbdkit-attach --swap=check [--json]\n\n"
@@ -44,6 +44,7 @@ struct RawOptions {
   bool version = false;
   bool json = false;
   bool force = false;
+  bool lazy = false;
   std::string swap;
   std::string device;
   std::string connections = "1";
@@ -66,6 +67,7 @@ void declare(CLI::App& app, RawOptions& raw) {
   app.add_flag("--detach", raw.detach, "free the device when nothing uses it");
   app.add_flag("--force", raw.force,
                "with --detach: also when it is in use; with --resize: shrink; data is lost");
+  app.add_flag("--lazy", raw.lazy, "with --detach: as soon as nothing uses it");
   app.add_flag("--list", raw.list, "show every attached device");
   app.add_flag("--status", raw.status, "show one attached device");
   app.add_flag("--json", raw.json, "with --list and --status: for programs");
@@ -260,7 +262,9 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
   const bool check_swap = raw.swap == "check";
   if (raw.json && !raw.list && !raw.status && !check_swap)
     return usage("--json goes with --list, --status or --swap=check");
+  if (raw.lazy && (!raw.detach || raw.force)) return usage("--lazy goes with --detach alone");
   command.json = raw.json;
+  command.detach.lazy = raw.lazy;
   command.detach.force = raw.force;
   command.force = raw.force;
   if (check_swap) {

@@ -156,6 +156,8 @@ TEST(AttachOptionsTest, WhatMakesNoSenseIsRefused) {
       {{"--list", "/dev/nbd0"}, "takes no device"},
       {{"--list", "--status", "/dev/nbd0"}, "exclude"},
       {{"--force", "/dev/nbd0", "memory"}, "--force goes with"},
+      {{"--lazy", "/dev/nbd0", "memory"}, "--lazy goes with"},
+      {{"--detach", "--lazy", "--force", "/dev/nbd0"}, "--lazy goes with"},
       {{"--json", "/dev/nbd0", "memory"}, "--json goes with"},
       {{"-", "--connections=0", "null"}, "from 1 to 16"},
       {{"-", "--connections=17", "null"}, "from 1 to 16"},
