@@ -82,6 +82,7 @@ class Attachment final : private DetachPeer {
   const RunFolder& folder() const { return *folder_; }
   AttachmentStatus status() const;
   SwapMode swap() const { return options_.swap; }
+  const AttachOptions& options() const { return options_; }
   // What another keeper needs to go on, beside the status.
   Json handover() const;
   // What is worth keeping by somebody who outlives both us and the server: see StoredFiles.

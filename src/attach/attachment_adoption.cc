@@ -327,6 +327,7 @@ AttachmentStatus Attachment::status() const {
   status.plugin = remote_ ? options_.plugin.front() : plugin_name(options_);
   status.filters = filter_names(options_);
   status.export_name = options_.export_name;
+  status.name = options_.name;
   status.survives = survives_name(export_.survives);
   status.identity = export_.identity;
   status.request_timeout_s = static_cast<std::uint64_t>(options_.request_timeout.count());

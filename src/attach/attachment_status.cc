@@ -124,6 +124,7 @@ Json to_json(const AttachmentStatus& status) {
       .set("plugin", or_null(status.plugin))
       .set("filters", texts(status.filters))
       .set("export", status.export_name)
+      .set("name", or_null(status.name))
       .set("survives", or_null(status.survives))
       .set("identity", or_null(status.identity))
       .set("restarts", status.managed() ? Json(status.restarts) : Json())
@@ -159,6 +160,7 @@ Result<AttachmentStatus> parse_attachment(const Json& json, NbdDevice device) {
   status.connections_dead = static_cast<unsigned>(number_of(json, "connections_dead").value_or(0));
   status.plugin = text_of(json, "plugin");
   status.export_name = text_of(json, "export");
+  status.name = text_of(json, "name");
   status.survives = text_of(json, "survives");
   status.identity = text_of(json, "identity");
   auto restarts = number_of(json, "restarts");
@@ -187,6 +189,7 @@ std::string describe(const AttachmentStatus& status) {
   const NbdDevice& device = status.device;
   std::string out = fmt::format("{}: {}", device.node(), state_name(status.state));
   if (!status.reason.empty()) out += ": " + status.reason;
+  if (!status.name.empty()) out += fmt::format("\n  name         {}", status.name);
   out += fmt::format("\n  size         {}\n  block size   {}\n  access       {}\n",
                      human_size(device.size), device.block_size,
                      device.read_only ? "read-only" : "read-write");

@@ -28,6 +28,7 @@ struct AttachmentStatus {
   std::string plugin;
   std::vector<std::string> filters;
   std::string export_name;
+  std::string name;  // of --name
   std::string survives;
   std::string identity;
   std::uint64_t restarts = 0;        // servers that followed one that had ended by itself

@@ -19,6 +19,7 @@ AttachmentStatus example() {
   status.connections = 2;
   status.connections_dead = 1;
   status.plugin = "memory";
+  status.name = "scratch";
   status.filters = {"log", "delay"};
   status.survives = "durable";
   status.dead_timeout_s = 60;

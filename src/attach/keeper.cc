@@ -218,13 +218,15 @@ void Keeper::tell_manager(std::string_view notice) const {
 }
 
 bool Keeper::knows(std::string_view method) const {
-  return method == "status" || method == "detach" || method == "upgrade" || method == "resize";
+  return method == "status" || method == "detach" || method == "upgrade" || method == "resize" ||
+         method == "compare";
 }
 
 Task<Json> Keeper::call(const RpcCall& call) {
   if (call.method == "detach") return call_detach(call);
   if (call.method == "upgrade") return call_upgrade(call);
   if (call.method == "resize") return call_resize(call);
+  if (call.method == "compare") return call_compare(call);
   if (!call.params.is_null() && !call.params.as_object()->empty()) {
     return Task<Json>(Error(std::errc::argument_out_of_domain, "\"status\" takes no parameters"));
   }
@@ -288,6 +290,19 @@ Task<Json> Keeper::call_resize(const RpcCall& call) {
   if (!ready_) co_await fail(attach_error(ExitCode::busy, "the device is not attached yet"));
   std::uint64_t size = co_await attachment_.resize(force);
   co_return Json::object().set("size", size);
+}
+
+Task<Json> Keeper::call_compare(const RpcCall& call) {
+  const Json* start = call.params.is_null() ? nullptr : call.params.find("start");
+  bool alone = start != nullptr && call.params.as_object()->size() == 1;
+  Result<SavedOptions> given = parse_saved_options(alone ? start->dump() : std::string());
+  if (!given.ok()) {
+    co_await fail(Error(std::errc::argument_out_of_domain,
+                        "\"compare\" takes \"start\", what nbdkit-attach has made of its "
+                        "arguments"));
+  }
+  std::string_view other = first_difference(attachment_.options(), given.value().options);
+  co_return Json::object().set("other", other.empty() ? Json() : Json(other));
 }
 
 Task<Json> Keeper::call_upgrade(const RpcCall& call) {

@@ -52,6 +52,8 @@ bool same_file(int fd, int folder, const std::string& name) {
          held.st_dev == named.st_dev && held.st_ino == named.st_ino;
 }
 
+std::string turn_name(const std::string& name) { return fmt::format("name-{}.lock", name); }
+
 }  // namespace
 
 Result<RunFolder> RunFolder::open(std::string path) {
@@ -118,6 +120,24 @@ Result<UniqueFd> RunFolder::lock(std::uint32_t index) const {
     // The last holder may have removed the file between our open and our lock.
     if (same_file(file.value().get(), folder_.get(), name)) return file;
   }
+}
+
+Result<UniqueFd> RunFolder::wait_for_turn(const std::string& name) const {
+  const std::string file_name = turn_name(name);
+  for (;;) {
+    Result<UniqueFd> file = open_lock(file_name);
+    if (!file.ok()) return file;
+    while (::flock(file.value().get(), LOCK_EX) < 0) {
+      if (errno != EINTR) return os_error(path_ + "/" + file_name);
+    }
+    // The one before us has removed the file that we were waiting for.
+    if (same_file(file.value().get(), folder_.get(), file_name)) return file;
+  }
+}
+
+void RunFolder::end_turn(const std::string& name, UniqueFd turn) const {
+  // Through a duplicate of ours the turn may have ended before.
+  if (turn && same_file(turn.get(), folder_.get(), turn_name(name))) remove_file(turn_name(name));
 }
 
 void RunFolder::remove_lock(std::uint32_t index) const {

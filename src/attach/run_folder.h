@@ -44,6 +44,11 @@ class RunFolder {
   // Removes the lock's file, which `lock` still holds.
   void remove_lock(std::uint32_t index) const;
 
+  // Waits until no other process has the turn for this name of an attachment. Held until
+  // end_turn(), or the descriptor and its duplicates are closed. `name` is fit for a file.
+  Result<UniqueFd> wait_for_turn(const std::string& name) const;
+  void end_turn(const std::string& name, UniqueFd turn) const;
+
   // Whole or not at all, mode 0600.
   Result<void> write_state(std::uint32_t index, std::string_view text) const;
   Result<std::string> read_state(std::uint32_t index) const;

@@ -74,6 +74,7 @@ std::string dump(const SavedOptions& saved) {
       .set("read_only", options.read_only)
       .set("connections", options.connections)
       .set("export", encode(options.export_name))
+      .set("name", encode(options.name))
       .set("request_timeout_s", options.request_timeout.count())
       .set("recheck_ms", options.recheck ? Json(options.recheck->count()) : Json())
       .set("dead_timeout_s", options.dead_timeout.count())
@@ -168,6 +169,8 @@ Result<SavedOptions> parse_saved_options(std::string_view text) {
   reader.read("read_only", options.read_only);
   options.connections = static_cast<unsigned>(reader.number("connections"));
   reader.read("export", options.export_name);
+  // A keeper that did not know of names has given none.
+  if (json.value().find("name") != nullptr) reader.read("name", options.name);
   options.request_timeout = Seconds(reader.number("request_timeout_s"));
   auto recheck = reader.optional_number("recheck_ms");
   if (recheck) options.recheck = Milliseconds(*recheck);
@@ -193,6 +196,22 @@ Result<SavedOptions> parse_saved_options(std::string_view text) {
                options.connections <= AttachOptions::kConnectionsMax;
   if (sound) return saved;
   return Error(std::errc::protocol_error, "what the device was attached with cannot be read");
+}
+
+std::string_view first_difference(const AttachOptions& kept, const AttachOptions& given) {
+  if (kept.plugin != given.plugin) return "plugin or parameters";
+  if (kept.filters != given.filters) return "filters";
+  if (kept.export_name != given.export_name) return "export";
+  if (kept.read_only != given.read_only) return "access";
+  if (kept.folder != given.folder) return "working directory";
+  if (kept.server != given.server) return "server";
+  if (kept.server_options != given.server_options) return "server options";
+  if (kept.user != given.user || kept.group != given.group) return "user or group";
+  if (kept.connections != given.connections) return "number of connections";
+  if (kept.swap != given.swap) return "guards of swap";
+  bool same_times = kept.request_timeout == given.request_timeout &&
+                    kept.recheck == given.recheck && kept.dead_timeout == given.dead_timeout;
+  return same_times ? "" : "timeouts";
 }
 
 Result<UniqueFd> seal(std::string_view text) {

@@ -17,6 +17,7 @@ AttachOptions every_option() {
   options.read_only = true;
   options.connections = 3;
   options.export_name = "a \xff name%41";
+  options.name = "root-of-vm1";
   options.request_timeout = Seconds(30);
   options.recheck = Milliseconds(250);
   options.dead_timeout = Seconds(90);
@@ -41,6 +42,7 @@ TEST(SavedOptionsTest, EverythingComesBack) {
   EXPECT_EQ(back.read_only, options.read_only);
   EXPECT_EQ(back.connections, options.connections);
   EXPECT_EQ(back.export_name, options.export_name);
+  EXPECT_EQ(back.name, options.name);
   EXPECT_EQ(back.request_timeout, options.request_timeout);
   EXPECT_EQ(back.recheck, options.recheck);
   EXPECT_EQ(back.dead_timeout, options.dead_timeout);
@@ -54,6 +56,21 @@ TEST(SavedOptionsTest, EverythingComesBack) {
   EXPECT_EQ(back.server_options, options.server_options);
   EXPECT_EQ(back.plugin, options.plugin);
   EXPECT_TRUE(read.value().missing_parameters.empty());
+}
+
+TEST(SavedOptionsTest, WhatIsDifferentHasAName) {
+  const AttachOptions kept = every_option();
+  AttachOptions given = kept;
+  given.index.reset();
+  given.environment.clear();
+  given.verbose = true;
+  EXPECT_EQ(first_difference(kept, given), "");
+  given.dead_timeout = Seconds(1);
+  EXPECT_EQ(first_difference(kept, given), "timeouts");
+  given.folder = "/";
+  EXPECT_EQ(first_difference(kept, given), "working directory");
+  given.plugin.back() = "cookie=+/etc/other";
+  EXPECT_EQ(first_difference(kept, given), "plugin or parameters");
 }
 
 TEST(SavedOptionsTest, SecretsAreNamedInsteadOfWritten) {

@@ -19,6 +19,7 @@
 #include "base/notify_socket.h"
 #include "main/attach_changes.h"
 #include "main/attach_detach.h"
+#include "main/attach_name.h"
 #include "main/attach_options.h"
 #include "main/attach_report.h"
 
@@ -77,13 +78,26 @@ ExitCode wait_for_keeper(UniqueFd report, const NotifySocket& manager, pid_t kee
   return code;
 }
 
+// What is there already needs no keeper of ours.
+int print_node(const std::string& node, const NotifySocket& manager) {
+  fmt::print("{}\n", node);
+  Result<void> told = manager.send("READY=1");
+  if (!told.ok()) print_error(told.error());
+  return std::fflush(stdout) == 0 ? 0 : to_status(ExitCode::failure);
+}
+
 int attach(const AttachOptions& options, Attachment::StoredFiles stored,
            const NotifySocket& manager, int argc, char** argv) {
+  Result<NameTurn> turn = NameTurn::wait(options.name);
+  if (!turn.ok()) return fail_with(turn.error());
+  Result<std::string> there = find_named(options);
+  if (!there.ok()) return fail_with(there.error());
+  if (!there.value().empty()) return print_node(there.value(), manager);
   ::signal(SIGPIPE, SIG_IGN);
   KeeperLog log(options.verbose);
   if (options.foreground) {
     hide_secrets(argc, argv);
-    ForegroundReport report(manager);
+    ForegroundReport report(manager, turn.value());
     return to_status(Keeper(options, std::move(stored), log, report, manager).run());
   }
   int ends[2];
@@ -99,7 +113,7 @@ int attach(const AttachOptions& options, Attachment::StoredFiles stored,
   in.reset();
   hide_secrets(argc, argv);
   leave_session();
-  BackgroundReport report(log, std::move(out));
+  BackgroundReport report(log, std::move(out), turn.value());
   return to_status(Keeper(options, std::move(stored), log, report, manager).run());
 }
 

@@ -80,6 +80,9 @@ void declare(CLI::App& app, RawOptions& raw) {
   app.add_flag("-f,--foreground", attach.foreground, "stay; ^C detaches when nothing uses it");
   app.add_option("--connections", raw.connections, "sockets between kernel and server (1)");
   app.add_option("-e,--export", attach.export_name, "the export of the plugin to attach");
+  app.add_option("--name", attach.name,
+                 "of the attachment: when it is there already, with the same arguments, its "
+                 "device is printed");
   app.add_option("--timeout", raw.timeout,
                  "kill a socket whose request is older; 0 (default): never");
   app.add_option("--recheck", raw.recheck,
@@ -193,6 +196,16 @@ Result<void> understand_remote(AttachOptions& attach, bool may_be_direct) {
   return {};
 }
 
+// It is a part of a file's name, and of a line that people read.
+Result<void> check_name(const std::string& name) {
+  constexpr std::size_t kNameMax = 64;
+  constexpr std::string_view kLetters =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:@+-";
+  if (name.size() <= kNameMax && name.find_first_not_of(kLetters) == std::string::npos) return {};
+  return usage(fmt::format("--name={}: must be at most {} of A-Z, a-z, 0-9 and . _ : @ + -", name,
+                           kNameMax));
+}
+
 Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
                                AttachCommand& command) {
   if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
@@ -205,6 +218,7 @@ Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
   command.attach = std::move(raw.attach);
   command.attach.plugin = std::move(rest);
   command.attach.reattach = raw.reattach;
+  NBDKIT_TRY(check_name(command.attach.name));
   NBDKIT_TRY(understand_swap(raw.swap, command.attach));
   NBDKIT_TRY(understand_remote(command.attach, !raw.upgrade));
   if (raw.device != "-") command.attach.index = command.index;
@@ -259,6 +273,10 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
   if (raw.force && !raw.detach && !raw.resize)
     return usage("--force goes with --detach or --resize");
   if (raw.changes_data && !raw.upgrade) return usage("--changes-data goes with --upgrade");
+  if (!raw.attach.name.empty() &&
+      (raw.detach || raw.resize || raw.list || raw.status || raw.reattach)) {
+    return usage("--name goes with a device to attach");
+  }
   const bool check_swap = raw.swap == "check";
   if (raw.json && !raw.list && !raw.status && !check_swap)
     return usage("--json goes with --list, --status or --swap=check");
@@ -324,8 +342,9 @@ Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
   declare(app, raw);
   try {
     app.parse(argc, argv);
-    for (const char* option : {"--connections", "--export", "--timeout", "--recheck",
-                               "--dead-timeout", "--read-only", "--foreground", "--swap"}) {
+    for (const char* option :
+         {"--connections", "--export", "--timeout", "--recheck", "--dead-timeout", "--read-only",
+          "--foreground", "--swap", "--name"}) {
       if (app.count(option) > 0) raw.of_the_device = option;
     }
   } catch (const CLI::CallForHelp&) {

@@ -106,6 +106,7 @@ TEST(AttachOptionsTest, OtherActions) {
   EXPECT_EQ(parse({"--swap=check", "--json"}).value().action, Action::check_swap);
   EXPECT_EQ(parse({"-", "--swap", "file", "a"}).value().attach.swap, SwapMode::on);
   EXPECT_EQ(parse({"--swap=force", "-", "file", "a"}).value().attach.swap, SwapMode::force);
+  EXPECT_EQ(parse({"-", "--name=vm1:root", "null"}).value().attach.name, "vm1:root");
   EXPECT_EQ(parse({"--list"}).value().action, Action::list);
   EXPECT_EQ(parse({"--version"}).value().text, "nbdkit-attach " NBDKIT_VERSION "\n");
   EXPECT_NE(parse({"--help"}).value().text.find("--dead-timeout"), std::string::npos);
@@ -166,6 +167,9 @@ TEST(AttachOptionsTest, WhatMakesNoSenseIsRefused) {
       {{"-", "--recheck=1ms", "null"}, "--recheck=1ms"},
       {{"-", "--export"}, "--export"},
       {{"-", "--swap=later", "null"}, "--swap=later: must be"},
+      {{"-", "--name=../a", "null"}, "--name=../a: must be"},
+      {{"--detach", "--name=a", "/dev/nbd0"}, "--name goes with"},
+      {{"--upgrade", "--name=a", "/dev/nbd0"}, "--name is the device's"},
       {{"--upgrade", "--swap", "/dev/nbd0"}, "--swap is the device's"},
       {{"-", "-e", "b", "nbd://host/a"}, "a part of the address"},
       {{"-", "nbd://-oProxyCommand=x/"}, "-oProxyCommand=x"},

@@ -25,6 +25,7 @@ void print_error(const Error& error) {
 }
 
 void ForegroundReport::ready(const std::string& device) {
+  turn_.end();
   fmt::print("{}\n", device);
   std::fflush(stdout);
   Result<void> told = manager_.send("READY=1");
@@ -32,6 +33,7 @@ void ForegroundReport::ready(const std::string& device) {
 }
 
 void BackgroundReport::ready(const std::string& device) {
+  turn_.end();
   log_.leave_terminal();
   // Whoever reads our stderr to its end must not wait for the device's.
   UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));

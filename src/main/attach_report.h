@@ -9,6 +9,7 @@
 #include "attach/keeper_log.h"
 #include "base/notify_socket.h"
 #include "base/unique_fd.h"
+#include "main/attach_name.h"
 
 namespace nbdkit {
 
@@ -17,19 +18,23 @@ void print_error(const Error& error);
 
 class ForegroundReport final : public KeeperReport {
  public:
-  explicit ForegroundReport(const NotifySocket& manager) : manager_(manager) {}
+  // What is passed outlives this.
+  ForegroundReport(const NotifySocket& manager, NameTurn& turn) : manager_(manager), turn_(turn) {}
 
   void ready(const std::string& device) override;
   void failed(const Error& error) override { print_error(error); }
 
  private:
   const NotifySocket& manager_;
+  NameTurn& turn_;
 };
 
 // In the keeper that goes to the background.
 class BackgroundReport final : public KeeperReport {
  public:
-  BackgroundReport(KeeperLog& log, UniqueFd pipe) : log_(log), pipe_(std::move(pipe)) {}
+  // What is passed outlives this.
+  BackgroundReport(KeeperLog& log, UniqueFd pipe, NameTurn& turn)
+      : log_(log), pipe_(std::move(pipe)), turn_(turn) {}
 
   // Lets go of the terminal too.
   void ready(const std::string& device) override;
@@ -41,6 +46,7 @@ class BackgroundReport final : public KeeperReport {
 
   KeeperLog& log_;
   UniqueFd pipe_;
+  NameTurn& turn_;
 };
 
 // In the command: waits for the keeper's word and passes it on to the user.
