@@ -71,12 +71,22 @@ std::string limit_text(__rlimit_resource resource) {
   return fmt::format("{}", limit.rlim_cur);
 }
 
+void limit_realtime() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_RTTIME, &limit);
+  limit.rlim_cur = std::min<rlim_t>(Guards::kRealtimeMaxUs, limit.rlim_max);
+  ::setrlimit(RLIMIT_RTTIME, &limit);
+}
+
 // The kernel sends it to a thread that has had a CPU for too long: better a late answer than a
 // machine that nobody else can use.
 void demote(int) {
   int saved = errno;
   sched_param parameter{};
-  ::sched_setscheduler(0, SCHED_OTHER, &parameter);
+  // Who has no privilege may become ordinary, but not take back that its children are.
+  ::sched_setscheduler(0, SCHED_OTHER | SCHED_RESET_ON_FORK, &parameter);
+  // The kernel has given the process a second more.
+  limit_realtime();
   errno = saved;
 }
 
@@ -201,10 +211,7 @@ void Guards::be_realtime() {
   action.sa_handler = &demote;
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGXCPU, &action, nullptr);
-  rlimit limit{};
-  ::getrlimit(RLIMIT_RTTIME, &limit);
-  limit.rlim_cur = std::min<rlim_t>(kRealtimeMaxUs, limit.rlim_max);
-  ::setrlimit(RLIMIT_RTTIME, &limit);
+  limit_realtime();
   guard.why_not = realtime_problem();
   if (guard.missing()) guard.got = "ordinary";
   if (guard.why_not.starts_with("kernel."))
