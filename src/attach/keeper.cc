@@ -255,7 +255,8 @@ Task<Json> Keeper::call_detach(const RpcCall& call) {
 
 // It is told who has it, and goes on its own when they have left.
 Task<Json> Keeper::detach_lazily() {
-  Result<std::string> done = co_await detach({}).as_result();
+  const DetachOptions options;
+  Result<std::string> done = co_await detach(options).as_result();
   bool in_use = !done.ok() && exit_code_of(done.error()) == ExitCode::busy && ready_;
   if (!done.ok() && !in_use) co_await fail(std::move(done).error());
   Json answer = Json::object();
@@ -276,7 +277,8 @@ Task<void> Keeper::detach_when_free() {
   while (ready_) {
     co_await loop_.sleep(kLookEvery, calls_);
     if (!ready_) co_return;
-    Result<std::string> done = co_await detach({}).as_result();
+    const DetachOptions options;
+    Result<std::string> done = co_await detach(options).as_result();
     if (done.ok() || exit_code_of(done.error()) == ExitCode::busy) continue;
     log_.error("", "/dev/nbd{}: {}", attachment_.index(), done.error().message());
     co_return;
