@@ -108,10 +108,17 @@ Task<void> Attachment::reconnect() {
 // The driver takes a socket for each that it has told to be dead.
 Task<void> Attachment::replace_dead(unsigned count) {
   drop_refused_connections();
+  const auto alive = static_cast<std::ptrdiff_t>(server_ends_.size());
   std::vector<UniqueFd> kernel_ends;
   co_await connect_to_remote(count, kernel_ends);
-  co_await give_to_kernel(kernel_ends);
-  dead_ -= count;
+  Result<void> given = co_await give_to_kernel(kernel_ends).as_result();
+  if (given.ok()) {
+    dead_ -= count;
+    co_return;
+  }
+  // Or the other server would have clients that nobody is.
+  server_ends_.erase(server_ends_.begin() + alive, server_ends_.end());
+  co_await fail(std::move(given).error());
 }
 
 // Which of the connections have died without a keeper nobody knows. The driver closes what it has
@@ -120,6 +127,9 @@ Task<void> Attachment::adopt_remote() {
   Result<std::unique_ptr<RemoteSource>> source = RemoteSource::create(loop_, options_);
   if (!source.ok()) co_await fail(std::move(source).error());
   remote_ = std::move(source).value();
+  // One that has died may have taken data along: it must not be replaced as if nothing had
+  // happened.
+  if (state_after_server_end(export_.survives, export_.read_only()) == DeviceState::lost) co_return;
   std::vector<UniqueFd> kernel_ends;
   co_await connect_to_remote(options_.connections, kernel_ends);
   server_ends_.clear();
