@@ -122,7 +122,7 @@ std::string config_dump(const Folders& folders) {
   add("root_tls_certificates_dir", kRootCertificates);
   add("run_default_socket", "Unix");
   add("sbindir", prefix + "/bin");
-  add("selinux", "no");
+  add("selinux", "yes");
   add("soext", "so");
   add("sysconfdir", "/etc");
   add("timeout_option", "no");

@@ -46,7 +46,7 @@ constexpr OptionRow kRows[] = {
     {kPrintUri, "print-uri print-url show-uri show-url", "", "print how clients find the server"},
     {'r', "readonly read-only", "", "no client may write"},
     {kRun, "run", "COMMAND", "run a command with the server, stop when it ends"},
-    {kSelinuxLabel, "selinux-label", "LABEL", ""},
+    {kSelinuxLabel, "selinux-label", "LABEL", "the SELinux label of the sockets"},
     {kShortOptions, "short-options", "", "list the short options, and exit"},
     {'s', "single stdin", "", "serve one connection on stdin and stdout, then exit"},
     {kSurvives, "survives", "nothing|flushed|durable",
@@ -120,7 +120,6 @@ std::string usage() {
       "Usage: nbdkit [OPTION...] PLUGIN [[KEY=]VALUE [KEY=VALUE [...]]]\n"
       "Serves what a plugin provides as a network block device (NBD).\n\n";
   for (const OptionRow& row : kRows) {
-    if (!row.available()) continue;
     std::string left = row.id < OptionRow::kLongOnly
                            ? fmt::format("  -{}, ", static_cast<char>(row.id))
                            : std::string("      ");
@@ -140,7 +139,6 @@ std::string usage() {
 std::string long_option_list() {
   std::string text;
   for (const OptionRow& row : kRows) {
-    if (!row.available()) continue;
     for (const std::string& name : split_names(row.names)) text += fmt::format("--{}\n", name);
   }
   return text;
@@ -149,7 +147,7 @@ std::string long_option_list() {
 std::string short_option_list() {
   std::string text;
   for (const OptionRow& row : kRows) {
-    if (row.available() && row.id < OptionRow::kLongOnly) {
+    if (row.id < OptionRow::kLongOnly) {
       text += fmt::format("-{}\n", static_cast<char>(row.id));
     }
   }

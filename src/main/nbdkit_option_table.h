@@ -17,11 +17,10 @@ struct OptionRow {
   int id;                     // the letter, or a LongOnly
   std::string_view names;     // long names with a blank between; the first one is documented
   std::string_view argument;  // what the usage calls it; empty: takes none
-  std::string_view help;      // empty: known by name only, and refused
+  std::string_view help;
 
   static constexpr int kLongOnly = 256;
 
-  bool available() const { return !help.empty(); }
   std::string first_name() const;
   // "-U" for options with a letter, else "--run": how messages call it.
   std::string spelling() const;

@@ -273,10 +273,10 @@ Result<void> take_argument(const OptionRow& row, std::string_view text, Options&
     case kRun:
       options.run = std::string(text);
       return {};
-    default:
-      return bad(fmt::format("{} (--{}): not available in this version", row.spelling(),
-                             row.first_name()));
+    case kSelinuxLabel:
+      return parse_name("--selinux-label", "label", text, options.selinux_label);
   }
+  return bad(fmt::format("--{}: takes no argument", row.first_name()));
 }
 
 // These ask for a report and need nothing that comes behind them.

@@ -55,6 +55,7 @@ struct Options {
   Family family = Family::any;
   std::vector<std::string> ip_addresses;  // none: every address
   bool vsock = false;
+  std::string selinux_label;  // of the sockets that it opens; empty: as the policy says
   bool keepalive = false;
   std::optional<std::string> port;  // number or service
   bool single = false;

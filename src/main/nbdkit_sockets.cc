@@ -10,6 +10,7 @@
 
 #include "block/params.h"
 #include "handoff/handoff_door.h"
+#include "main/nbdkit_socket_label.h"
 #include "server/listener.h"
 
 namespace nbdkit {
@@ -146,6 +147,8 @@ Result<Sockets> open_sockets(const Options& options, const Identity& identity, L
   sockets.address.tls_psk_file = options.tls.psk_file;
   const bool tcp_asked = options.port.has_value() || !options.ip_addresses.empty();
   if (options.single) return sockets;
+  Result<SocketLabel> label = SocketLabel::set(options.selinux_label);
+  if (!label.ok()) return std::move(label).error();
   if (!options.handoff.path.empty()) {
     Result<UniqueFd> control = listen_handoff(options.handoff.path, options.handoff.mode);
     if (!control.ok()) return std::move(control).error();
