@@ -400,6 +400,8 @@ TEST_F(ConnectionsTest, WrongKeysAreNamed) {
   expect_error(with(R"({"extended_headers":true})"), "bad-value", "extended_headers");
   expect_error(with(R"({"contexts":{"qemu:x":1}})"), "bad-value", "contexts");
   expect_error(with(R"({"contexts":{"base:allocation":1}})"), "bad-value", "contexts");
+  expect_error(with(R"({"structured_replies":true,"contexts":{"qemu:allocation-depth":1}})"),
+               "bad-value", "contexts");
   expect_error(with(R"({"tls":true})"), "unknown-key", "tls");
 }
 

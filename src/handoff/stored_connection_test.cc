@@ -17,7 +17,7 @@ MovedConnection moved() {
   MovedConnection moved;
   moved.agreement.structured_replies = true;
   moved.agreement.extended_headers = true;
-  moved.agreement.base_allocation = true;
+  moved.agreement.contexts.add(kBaseAllocation);
   moved.unread = {std::byte{0x25}, std::byte{0x60}, std::byte{0x95}};
   moved.export_name = "disk";
   moved.kernel = true;
@@ -62,7 +62,7 @@ TEST(StoredConnectionTest, WhatIsStoredComesBack) {
   ASSERT_TRUE(connection.serve.state);
   EXPECT_TRUE(connection.serve.state->agreement.structured_replies);
   EXPECT_TRUE(connection.serve.state->agreement.extended_headers);
-  EXPECT_TRUE(connection.serve.state->agreement.base_allocation);
+  EXPECT_TRUE(connection.serve.state->agreement.contexts.has(kBaseAllocation));
   EXPECT_EQ(connection.serve.state->unread, moved().unread);
 }
 

@@ -54,7 +54,6 @@ Result<HandoffServe::Mode> mode_of(const Json& body) {
   return bad_value("mode", "\"transmission\" or \"handshake\"");
 }
 
-constexpr std::string_view kBaseAllocation = "base:allocation";
 constexpr std::string_view kHexDigits = "0123456789abcdef";
 
 std::string to_hex(std::span<const std::byte> bytes) {
@@ -166,7 +165,9 @@ Json to_json(const HandoffServe& serve) {
 
 Json to_json(const HandoffState& state) {
   Json contexts = Json::object();
-  if (state.agreement.base_allocation) contexts.set(kBaseAllocation, kBaseAllocationId);
+  for (const MetaContext& one : kMetaContexts) {
+    if (state.agreement.contexts.has(one)) contexts.set(one.name, one.id);
+  }
   Json body = Json::object();
   body.set("structured_replies", state.agreement.structured_replies)
       .set("extended_headers", state.agreement.extended_headers)
@@ -257,6 +258,23 @@ Result<HandoffServe> parse_serve(const Json& body) {
   return serve;
 }
 
+// With our numbers: whoever moves a connection here must have had the same ones.
+Result<MetaContextSet> parse_contexts(const Json& body) {
+  const Json::Object* members = body.as_object();
+  MetaContextSet contexts;
+  std::size_t known = 0;
+  for (const MetaContext& one : kMetaContexts) {
+    const Json* id = members != nullptr ? body.find(one.name) : nullptr;
+    if (id == nullptr || id->as_unsigned() != one.id) continue;
+    contexts.add(one);
+    ++known;
+  }
+  if (members == nullptr || members->size() != known) {
+    return bad_value("contexts", "of {\"base:allocation\":1,\"qemu:allocation-depth\":2}");
+  }
+  return contexts;
+}
+
 Result<HandoffState> parse_state(const Json& body) {
   if (body.as_object() == nullptr) return bad_value("state", "what take-over has answered");
   NBDKIT_TRY(only_keys(body, {"structured_replies", "extended_headers", "contexts", "unread"}));
@@ -271,14 +289,11 @@ Result<HandoffState> parse_state(const Json& body) {
     return bad_value("extended_headers", "false without structured replies");
   }
   if (const Json* contexts = body.find("contexts")) {
-    const Json::Object* members = contexts->as_object();
-    const Json* base = contexts->find(kBaseAllocation);
-    bool known = members != nullptr && members->size() == (base != nullptr ? 1u : 0u) &&
-                 (base == nullptr || base->as_unsigned() == kBaseAllocationId);
-    if (!known) return bad_value("contexts", "{} or {\"base:allocation\":1}");
-    state.agreement.base_allocation = base != nullptr;
+    Result<MetaContextSet> known = parse_contexts(*contexts);
+    if (!known.ok()) return std::move(known).error();
+    state.agreement.contexts = known.value();
   }
-  if (state.agreement.base_allocation && !state.agreement.structured_replies) {
+  if (!state.agreement.contexts.empty() && !state.agreement.structured_replies) {
     return bad_value("contexts", "empty without structured replies");
   }
   if (const Json* unread = body.find("unread")) {

@@ -156,8 +156,6 @@ struct ExtendedStatusWire {
 };
 static_assert(sizeof(ExtendedStatusWire) == 8);
 
-inline constexpr std::uint32_t kBaseAllocationId = 1;  // what we call this metadata context
-
 struct StatusExtentWire {
   Be<std::uint32_t> length;
   Be<std::uint32_t> flags;

@@ -142,12 +142,16 @@ TEST_F(AbuseTest, QueriesAreAnsweredOncePerContext) {
     return all;
   };
   const std::string base = "base:allocation;";
-  EXPECT_EQ(names(Option::list_meta_context, {}), base);
+  const std::string depth = "qemu:allocation-depth;";
+  EXPECT_EQ(names(Option::list_meta_context, {}), base + depth);
   EXPECT_EQ(names(Option::list_meta_context, {"base:"}), base);
-  EXPECT_EQ(names(Option::list_meta_context, {"qemu:", "base:", "base:allocation"}), base);
+  EXPECT_EQ(names(Option::list_meta_context, {"qemu:", "base:", "base:allocation"}), base + depth);
   EXPECT_EQ(names(Option::list_meta_context, {"qemu:dirty-bitmap:x", ":", "base:alloc"}), "");
   EXPECT_EQ(names(Option::set_meta_context, {}), "");
   EXPECT_EQ(names(Option::set_meta_context, {"base:"}), "");
+  EXPECT_EQ(names(Option::set_meta_context, {"qemu:allocation-depth", "base:allocation"}),
+            base + depth);
+  EXPECT_EQ(names(Option::set_meta_context, {"qemu:"}), "");
   EXPECT_EQ(names(Option::set_meta_context, {"x:y", "base:allocation", "base:allocation"}), base);
   EXPECT_EQ(names(Option::set_meta_context, {std::string(4097, 'q')}), "invalid");
 }

@@ -13,8 +13,6 @@
 namespace nbdkit {
 namespace {
 
-constexpr std::string_view kBaseAllocation = "base:allocation";
-
 std::span<const std::byte> bytes_of(std::string_view text) {
   return std::as_bytes(std::span(text));
 }
@@ -36,6 +34,15 @@ std::vector<std::byte> number_and_text(T number, std::string_view text) {
   std::memcpy(data.data(), &wire, sizeof wire);
   if (!text.empty()) std::memcpy(data.data() + sizeof wire, text.data(), text.size());
   return data;
+}
+
+// A list may ask for all of them, or for all of a namespace.
+bool asks_for(std::span<const std::string> queries, const MetaContext& context, bool set) {
+  if (!set && queries.empty()) return true;
+  const std::string_view its_namespace = context.name.substr(0, context.name.find(':') + 1);
+  return std::any_of(queries.begin(), queries.end(), [&](const std::string& query) {
+    return query == context.name || (!set && query == its_namespace);
+  });
 }
 
 }  // namespace
@@ -107,7 +114,7 @@ Task<bool> Handshake::take_option() {
     if (option == Option::export_name) {  // Has no reply that could say no.
       co_await fail(Error(std::errc::protocol_error, "the client's export name is too long"));
     }
-    if (option == Option::set_meta_context) agreement_.base_allocation = false;
+    if (option == Option::set_meta_context) agreement_.contexts.clear();
     const OptionReply answer =
         needs_tls_first(option) ? OptionReply::tls_required : OptionReply::too_big;
     co_await reply_text(option, answer, "the option is too long");
@@ -337,30 +344,23 @@ Task<void> Handshake::extended_headers(Data data) {
 
 // An agreement on metadata holds for the export it was made for, and no other.
 void Handshake::keep_meta_context_for(std::string_view export_name) {
-  if (meta_context_export_ != export_name) agreement_.base_allocation = false;
+  if (meta_context_export_ != export_name) agreement_.contexts.clear();
 }
 
 Task<void> Handshake::meta_context(Option option, Data data) {
-  bool set = option == Option::set_meta_context;
-  if (set) agreement_.base_allocation = false;  // Also when this one fails.
+  const bool set = option == Option::set_meta_context;
+  if (set) agreement_.contexts.clear();  // Also when this one fails.
   std::optional<MetaContextRequest> request = parse_meta_context_request(data);
   if (!request || !agreement_.structured_replies) {
     co_await reply_text(option, OptionReply::invalid,
                         request ? "structured replies come first" : "the option is malformed");
     co_return;
   }
-  auto names_it = [&](const std::string& query) {
-    return query == kBaseAllocation || (!set && query == "base:");
-  };
-  bool wanted = (!set && request->queries.empty()) ||
-                std::any_of(request->queries.begin(), request->queries.end(), names_it);
-  if (set) {
-    agreement_.base_allocation = wanted;
-    meta_context_export_ = request->export_name;
-  }
-  if (wanted) {
-    std::uint32_t id = set ? kBaseAllocationId : 0;
-    std::vector<std::byte> answer = number_and_text(id, kBaseAllocation);
+  if (set) meta_context_export_ = request->export_name;
+  for (const MetaContext& context : kMetaContexts) {
+    if (!asks_for(request->queries, context, set)) continue;
+    if (set) agreement_.contexts.add(context);
+    std::vector<std::byte> answer = number_and_text(set ? context.id : 0, context.name);
     co_await reply(option, OptionReply::meta_context, answer);
   }
   co_await reply(option, OptionReply::ack);

@@ -85,7 +85,7 @@ class Handshake {
   unsigned options_left_ = kOptionsMax;
   bool listed_ = false;
   Agreement agreement_;
-  std::optional<std::string> meta_context_export_;  // what base:allocation was agreed on for
+  std::optional<std::string> meta_context_export_;  // what they were agreed on for
   DevicePtr device_;
 };
 

@@ -75,6 +75,8 @@ std::size_t Client::take_chunk(std::string_view in) {
   bool whole = asked->next == header.offset + asked->there;
   bool data = header.command == Command::read && (asked->error == 0 || asked->partial);
   expect(!data || whole, "a read is not whole");
+  bool status = header.command == Command::block_status && (asked->error == 0 || asked->partial);
+  expect(!status || asked->contexts.empty(), "a metadata context is missing");
   expect(!asked->partial || type == ChunkType::error_offset, "an end that is not told");
   bool fragments = (header.flags & command_flag::kDontFragment) == 0;
   expect(fragments || asked->chunks == (asked->partial ? 2u : 1u),
@@ -148,7 +150,13 @@ void Client::check_status(Asked& asked, std::string_view body) {
   expect(header.command == Command::block_status && sized, "no block status");
   if (!complaint_.empty()) return;
   std::size_t count = (body.size() - head) / each;
-  expect(number<std::uint32_t>(body, 0) == kBaseAllocationId, "the status of something else");
+  const bool depth = asked.contexts.has(kAllocationDepth) && !asked.contexts.has(kBaseAllocation);
+  const MetaContext& context = depth ? kAllocationDepth : kBaseAllocation;
+  const std::uint32_t hole = depth ? 0 : 3;
+  const std::uint32_t data = depth ? 1 : 0;
+  expect(asked.contexts.has(context) && number<std::uint32_t>(body, 0) == context.id,
+         "the status of something else");
+  asked.contexts.remove(context);
   expect(!extended || number<std::uint32_t>(body, 4) == count, "another number of extents");
   bool one = (header.flags & command_flag::kReqOne) != 0;
   expect(!one || count == 1, "more than one extent");
@@ -160,7 +168,7 @@ void Client::check_status(Asked& asked, std::string_view body) {
     std::uint64_t status =
         extended ? number<std::uint64_t>(body, i + 8) : number<std::uint32_t>(body, i + 4);
     expect(length > 0 && at < end, "an extent beyond the request");
-    expect(status == (is_hole(at) ? 3u : 0u), "a wrong status");
+    expect(status == (is_hole(at) ? hole : data), "a wrong status");
     at += length;
   }
   expect(at <= kDiskSize && (one || at >= end), "extents are missing");

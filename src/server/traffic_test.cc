@@ -250,7 +250,7 @@ std::uint32_t Client::right_answer(const RequestHeader& header) const {
                 header.command == Command::write_zeroes;
   if (writes && agreement_.read_only) return 1;
   if (header.command > Command::block_status) return 22;
-  if (header.command == Command::block_status && !agreement_.base_allocation) return 22;
+  if (header.command == Command::block_status && agreement_.contexts.empty()) return 22;
   bool flush = header.command == Command::flush;
   if (flush && (header.offset != 0 || header.length != 0)) return 22;
   bool outside =
@@ -280,6 +280,7 @@ void Client::add_requests(std::size_t count) {
     Asked asked{header, right_answer(header), header.offset, there(header)};
     asked.partial = asked.error == 0 && asked.there < header.length;
     if (asked.partial) asked.error = 22;
+    asked.contexts = agreement_.contexts;
     asked_.push_back(asked);
   }
 }

@@ -136,6 +136,7 @@ class Client final : private Timer {
     std::uint64_t there;   // how much of the range there is
     bool partial = false;  // the error stands behind what there is
     std::size_t chunks = 0;
+    MetaContextSet contexts = {};  // whose status has not come
     bool answered = false;
   };
 

@@ -133,6 +133,8 @@ class Transmission final : private Watcher, private Job, private Timer {
   void answer_error_at(const RequestHeader& header, std::uint64_t offset);
   void answer_read(const Slot& slot);
   void answer_block_status(const Slot& slot);
+  void add_status(const Slot& slot, std::uint16_t flags, const MetaContext& context,
+                  std::span<const Extent> extents);
   void add_chunk(const RequestHeader& header, std::uint16_t flags, ChunkType type,
                  std::uint64_t length);
   void add_error(Refusal refusal);

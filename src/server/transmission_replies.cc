@@ -25,25 +25,51 @@ std::span<const Extent> until(std::span<const Extent> extents, std::uint64_t end
   return extents.first(count);
 }
 
-std::vector<StatusExtentWire> to_wires(std::span<const Extent> extents) {
+// What a metadata context says of a range.
+struct Status {
+  std::uint64_t length;
+  std::uint32_t value;
+};
+
+std::uint32_t value_of(ExtentType type, const MetaContext& context) {
+  const auto bits = static_cast<std::uint32_t>(type);
+  if (context.id == kBaseAllocation.id) return bits;
+  return (bits & static_cast<std::uint32_t>(ExtentType::hole)) != 0 ? 0 : 1;
+}
+
+// Neighbours that are the same for this context are one.
+std::vector<Status> statuses_of(std::span<const Extent> extents, const MetaContext& context) {
+  std::vector<Status> all;
+  for (const Extent& extent : extents) {
+    const std::uint32_t value = value_of(extent.type, context);
+    if (!all.empty() && all.back().value == value) {
+      all.back().length += extent.length;
+    } else {
+      all.push_back({extent.length, value});
+    }
+  }
+  return all;
+}
+
+std::vector<StatusExtentWire> to_wires(std::span<const Status> statuses) {
   // Lengths have 32 bits here; this is the last multiple of every block size below 4 GiB.
   constexpr std::uint64_t kLengthMax =
       std::uint64_t{std::numeric_limits<std::uint32_t>::max()} - 65535;
   std::vector<StatusExtentWire> wires;
-  for (const Extent& extent : extents) {
+  for (const Status& status : statuses) {
     StatusExtentWire& wire = wires.emplace_back();
-    wire.length = static_cast<std::uint32_t>(std::min(extent.length, kLengthMax));
-    wire.flags = static_cast<std::uint32_t>(extent.type);
-    if (extent.length > kLengthMax) break;  // No gaps: the next one would begin too early.
+    wire.length = static_cast<std::uint32_t>(std::min(status.length, kLengthMax));
+    wire.flags = status.value;
+    if (status.length > kLengthMax) break;  // No gaps: the next one would begin too early.
   }
   return wires;
 }
 
-std::vector<ExtendedStatusExtentWire> to_extended_wires(std::span<const Extent> extents) {
-  std::vector<ExtendedStatusExtentWire> wires(extents.size());
-  for (std::size_t i = 0; i < extents.size(); ++i) {
-    wires[i].length = extents[i].length;
-    wires[i].flags = static_cast<std::uint32_t>(extents[i].type);
+std::vector<ExtendedStatusExtentWire> to_extended_wires(std::span<const Status> statuses) {
+  std::vector<ExtendedStatusExtentWire> wires(statuses.size());
+  for (std::size_t i = 0; i < statuses.size(); ++i) {
+    wires[i].length = statuses[i].length;
+    wires[i].flags = statuses[i].value;
   }
   return wires;
 }
@@ -138,28 +164,39 @@ void Transmission::answer_block_status(const Slot& slot) {
     context_.log().error(who_, "extents: the answer does not reach the offset {}", header.offset);
     return answer_error(header, {NbdError::invalid, "nothing is known about this range"});
   }
-  Extent only = extents.front();
-  if (has(header, command_flag::kReqOne)) {
-    only.length = std::min(only.length, slot.served);
-    extents = std::span(&only, 1);
+  outbox_.count_message();
+  MetaContextSet left = agreement_.contexts;
+  for (const MetaContext& context : kMetaContexts) {
+    if (!left.has(context)) continue;
+    left.remove(context);
+    const bool done = left.empty() && slot.served == header.length;
+    add_status(slot, done ? kChunkDone : std::uint16_t{0}, context, extents);
   }
-  std::uint16_t flags = slot.served == header.length ? kChunkDone : std::uint16_t{0};
+  if (slot.served != header.length) answer_error_at(header, device_.properties().size);
+}
+
+void Transmission::add_status(const Slot& slot, std::uint16_t flags, const MetaContext& context,
+                              std::span<const Extent> extents) {
+  const RequestHeader& header = slot.header;
+  std::vector<Status> statuses = statuses_of(extents, context);
+  if (has(header, command_flag::kReqOne)) {
+    statuses.resize(1);
+    statuses.front().length = std::min(statuses.front().length, slot.served);
+  }
   if (agreement_.extended_headers) {
-    auto wires = to_extended_wires(extents);
+    auto wires = to_extended_wires(statuses);
     auto body = std::as_bytes(std::span(wires));
     add_chunk(header, flags, ChunkType::block_status_extended,
               sizeof(ExtendedStatusWire) + body.size());
-    outbox_.add(ExtendedStatusWire{kBaseAllocationId, static_cast<std::uint32_t>(wires.size())});
+    outbox_.add(ExtendedStatusWire{context.id, static_cast<std::uint32_t>(wires.size())});
     outbox_.add_copy(body);
   } else {
-    auto wires = to_wires(extents);
+    auto wires = to_wires(statuses);
     auto body = std::as_bytes(std::span(wires));
     add_chunk(header, flags, ChunkType::block_status, sizeof(StatusWire) + body.size());
-    outbox_.add(StatusWire{kBaseAllocationId});
+    outbox_.add(StatusWire{context.id});
     outbox_.add_copy(body);
   }
-  outbox_.count_message();
-  if (flags != kChunkDone) answer_error_at(header, device_.properties().size);
 }
 
 }  // namespace nbdkit

@@ -89,7 +89,7 @@ bool Transmission::serves(Command command) const {
     case Command::cache:
       return properties.can_cache;
     case Command::block_status:
-      return agreement_.base_allocation;
+      return !agreement_.contexts.empty();
     default:
       return false;
   }

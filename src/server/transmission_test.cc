@@ -81,7 +81,9 @@ struct Session {
     Agreement agreed;
     agreed.structured_replies = !dice.one_in(3);
     agreed.extended_headers = agreed.structured_replies && dice.one_in(2);
-    agreed.base_allocation = agreed.structured_replies && !dice.one_in(3);
+    for (const MetaContext& context : kMetaContexts) {
+      if (agreed.structured_replies && !dice.one_in(3)) agreed.contexts.add(context);
+    }
     agreed.read_only = dice.one_in(6);
     return agreed;
   }

@@ -122,6 +122,7 @@ _SERVER = "src/server/server_test.cc"
 _RULES = "src/server/handshake_rules_test.cc"
 _ABUSE = "src/server/abuse_test.cc"
 _EXTENDED = "src/server/extended_test.cc"
+_CONTEXTS = "src/server/meta_contexts_test.cc"
 # Feature; whether nbdkit 1.48 has it; file and name of the test, or None: it is not there.
 PROTOCOL = [
     ("oldstyle", True, (_RULES, "OldstyleIsAGreetingAndThenTheExport")),
@@ -132,9 +133,9 @@ PROTOCOL = [
     ("NBD_OPT_INFO, NBD_OPT_GO", True, (_SERVER, "AnnouncesWhatTheDeviceCan")),
     ("NBD_OPT_STRUCTURED_REPLY", True, (_SERVER, "StructuredRepliesAreAgreedOnOnce")),
     ("NBD_INFO_BLOCK_SIZE, and clients that ask are held to it", False, (_ABUSE, "WhoHasAskedIsHeldToThem")),
-    ("NBD_REP_ERR_BLOCK_SIZE_REQD", False, None),
+    ("NBD_REP_ERR_BLOCK_SIZE_REQD: who has not asked is served as far as the device can", False, None),
     ("several queries for metadata contexts in one option", True, (_ABUSE, "QueriesAreAnsweredOncePerContext")),
-    ("metadata contexts besides base:allocation", False, None),
+    ("several metadata contexts at once: qemu:allocation-depth", False, (_CONTEXTS, "SeveralContextsAreAnsweredTogether")),
     ("metadata context base:allocation", True, (_SERVER, "BlockStatusNeedsItsMetadataContext")),
     ("a metadata context belongs to its export", True, (_SERVER, "AMetadataContextBelongsToItsExport")),
     ("extended headers, 64-bit lengths", False, (_EXTENDED, "LengthsHave64Bits")),
@@ -164,5 +165,5 @@ PROTOCOL = [
     ("no plugin is opened before the negotiation ends (CVE-2019-14850)", True,
      ("src/server/tls_test.cc", "NothingIsOpenedBeforeTheNegotiationEnds")),
     ("SELECTIVETLS", False, ("src/server/tls_test.cc", "AnExportMayBeForTlsOnly")),
-    ("NBD_CMD_RESIZE", False, None),
+    ("NBD_CMD_RESIZE: an experiment in the protocol that no client takes part in", False, None),
 ]

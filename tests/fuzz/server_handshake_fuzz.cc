@@ -87,7 +87,7 @@ HandshakeRules rules_of(unsigned flags) {
 void check_agreement(const Agreement& agreement, const HandshakeRules& rules) {
   NBDKIT_CHECK(!agreement.structured_replies || rules.chunks);
   NBDKIT_CHECK(!agreement.extended_headers || agreement.structured_replies);
-  NBDKIT_CHECK(!agreement.base_allocation || (agreement.structured_replies && rules.meta_contexts));
+  NBDKIT_CHECK(agreement.contexts.empty() || (agreement.structured_replies && rules.meta_contexts));
 }
 
 void check(std::span<const std::uint8_t> input) {

@@ -145,7 +145,9 @@ Agreement agreement_of(unsigned flags) {
   Agreement agreement;
   agreement.extended_headers = kExtended;
   agreement.structured_replies = kExtended || (flags & kStructured) != 0;
-  agreement.base_allocation = agreement.structured_replies && (flags & kContexts) != 0;
+  if (agreement.structured_replies && (flags & kContexts) != 0) {
+    for (const MetaContext& context : kMetaContexts) agreement.contexts.add(context);
+  }
   agreement.block_sizes = (flags & kBlockSizes) != 0;
   agreement.read_only = (flags & kReadOnly) != 0;
   return agreement;

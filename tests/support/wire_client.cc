@@ -191,6 +191,11 @@ void WireClient::request(Command command, std::uint64_t cookie, std::uint64_t of
   send(packet(command, cookie, offset, static_cast<std::uint32_t>(length), flags, payload));
 }
 
+std::vector<WireClient::StatusExtent>& WireClient::Answer::status(std::uint32_t context) {
+  EXPECT_TRUE(context == kBaseAllocation.id || context == kAllocationDepth.id) << context;
+  return context == kBaseAllocation.id ? extents : depths;
+}
+
 void WireClient::take_chunk(const Chunk& chunk, Answer& answer, std::uint64_t start) {
   std::string body = receive(chunk.length);
   ChunkType type = chunk.type;
@@ -203,16 +208,16 @@ void WireClient::take_chunk(const Chunk& chunk, Answer& answer, std::uint64_t st
       answer.data.append(number_at<std::uint32_t>(body, 8), '\0');
     }
   } else if (type == ChunkType::block_status) {
-    EXPECT_EQ(number_at<std::uint32_t>(body, 0), kBaseAllocationId);
+    std::vector<StatusExtent>& extents = answer.status(number_at<std::uint32_t>(body, 0));
     for (std::size_t at = 4; at < body.size(); at += 8) {
-      answer.extents.push_back(
+      extents.push_back(
           {number_at<std::uint32_t>(body, at), number_at<std::uint32_t>(body, at + 4)});
     }
   } else if (type == ChunkType::block_status_extended) {
-    EXPECT_EQ(number_at<std::uint32_t>(body, 0), kBaseAllocationId);
+    std::vector<StatusExtent>& extents = answer.status(number_at<std::uint32_t>(body, 0));
     EXPECT_EQ(number_at<std::uint32_t>(body, 4), (body.size() - 8) / 16);
     for (std::size_t at = 8; at < body.size(); at += 16) {
-      answer.extents.push_back(
+      extents.push_back(
           {number_at<std::uint64_t>(body, at), number_at<std::uint64_t>(body, at + 8)});
     }
   } else if (type != ChunkType::none) {

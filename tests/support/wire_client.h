@@ -12,6 +12,7 @@
 #include "base/parse.h"
 #include "base/unique_fd.h"
 #include "proto/handshake.h"
+#include "proto/meta_contexts.h"
 #include "proto/transmission.h"
 #include "support/wire_tls.h"
 
@@ -39,8 +40,11 @@ class WireClient {
     std::optional<std::uint64_t> error_offset;
     bool structured = false;
     std::string data;                   // of a read
-    std::vector<StatusExtent> extents;  // of a block status
+    std::vector<StatusExtent> extents;  // of a block status: base:allocation
+    std::vector<StatusExtent> depths;   // the same: qemu:allocation-depth
     std::vector<ChunkType> chunks;
+
+    std::vector<StatusExtent>& status(std::uint32_t context);
   };
 
   explicit WireClient(UniqueFd socket);
