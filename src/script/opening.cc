@@ -101,7 +101,14 @@ Result<ScriptHandle> open_script(const ScriptMethods& methods, const Script& scr
                                  const Context& context, ThreadModel model) {
   ScriptHandle opened;
   Result<std::string> handle = methods.open(context.read_only, context.export_name, context.tls);
-  if (!handle.ok()) return std::move(handle).error();
+  if (!handle.ok()) {
+    Error error = std::move(handle).error();
+    // Every script is told of TLS. Who forbids without it is for clients with TLS only.
+    const bool forbidden = error.code == std::errc::operation_not_permitted ||
+                           error.code == std::errc::permission_denied;
+    if (forbidden && !context.tls) error.code = kNeedsTls;
+    return error;
+  }
   opened.handle = std::move(handle).value();
   Result<void> asked = Questions(methods, script, model, context.read_only, opened).ask_all();
   if (!asked.ok()) {
