@@ -113,7 +113,8 @@ Json to_json(const ConnectionView& connection) {
       .set("mode", mode_name(connection.mode))
       .set("phase", phase_name(connection.phase))
       .set("export", connection.export_name)
-      .set("peer", peer_name(connection.kernel));
+      .set("peer", peer_name(connection.kernel))
+      .set("cookie", connection.cookie ? Json(*connection.cookie) : Json());
   return body;
 }
 
@@ -137,7 +138,8 @@ Result<std::vector<HandoffListed>> parse_listed(const Json& body) {
     std::optional<std::uint64_t> id = unsigned_of(item, "id");
     if (!id) return no_valid("id");
     listed.push_back({*id, text_of(item, "peer") == peer_name(true),
-                      text_of(item, "phase") == phase_name(ConnectionView::Phase::transmission)});
+                      text_of(item, "phase") == phase_name(ConnectionView::Phase::transmission),
+                      unsigned_of(item, "cookie")});
   }
   return listed;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,6 +50,7 @@ struct HandoffListed {
   ConnectionId id = 0;
   bool kernel = false;
   bool transmitting = false;  // neither in its handshake, held nor ending
+  std::optional<std::uint64_t> cookie;
 };
 struct HandoffMoved {
   UniqueFd socket;  // comes beside the answer

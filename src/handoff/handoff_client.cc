@@ -90,6 +90,7 @@ Result<void> HandoffClient::start(std::function<void(Error)> lost) {
 
 void HandoffClient::close() {
   lost_ = nullptr;
+  ended_ = nullptr;
   lose(Error(std::errc::operation_canceled, "the connection to the server is closed"));
   socket_.reset();
 }
@@ -131,8 +132,8 @@ void HandoffClient::take(HandoffMessage& message) {
     if (!known) return;
     return lose(Error(std::errc::protocol_error, "the server sent a descriptor, uncalled for"));
   }
-  // Events were not asked for.
-  if (message.kind == HandoffKind::event || !known) return;
+  if (message.kind == HandoffKind::event) return take_event(message.body);
+  if (!known) return;
   if (message.kind == HandoffKind::answer) {
     return found->second->end(Answer{std::move(message.body), std::move(message.descriptor)});
   }
@@ -144,6 +145,13 @@ void HandoffClient::take(HandoffMessage& message) {
     return lose(Error(std::errc::protocol_error, "the server sent what is no answer"));
   }
   found->second->end(Error(code_of(*code_text), one_line(*text)));
+}
+
+// Those that were missed may have been about an end, too.
+void HandoffClient::take_event(const Json& body) {
+  const Json* name = body.find("event");
+  const std::string* text = name != nullptr ? name->as_string() : nullptr;
+  if (ended_ && text != nullptr && (*text == "ended" || *text == "missed")) ended_();
 }
 
 Task<Json> HandoffClient::exchange(Json body, int descriptor, Nanoseconds limit) {
@@ -179,6 +187,11 @@ Task<std::vector<HandoffListed>> HandoffClient::list(Nanoseconds limit) {
   Result<std::vector<HandoffListed>> listed = parse_listed(answer);
   if (!listed.ok()) co_await fail(std::move(listed).error());
   co_return std::move(listed).value();
+}
+
+Task<void> HandoffClient::subscribe(std::function<void()> ended, Nanoseconds limit) {
+  ended_ = std::move(ended);
+  co_await exchange(Json::object().set("verb", "subscribe"), -1, limit);
 }
 
 Result<HandoffMoved> HandoffClient::moved_by(Answer answer) {

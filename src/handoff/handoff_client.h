@@ -57,6 +57,10 @@ class HandoffClient final : private Watcher {
   // What the server serves of what this user may see, at most HandoffList::kConnectionsMax.
   Task<std::vector<HandoffListed>> list(Nanoseconds limit = kCallMax);
 
+  // From now on `ended` is called, on the loop, when a connection of this user's has ended, until
+  // close(). It must not destroy this.
+  Task<void> subscribe(std::function<void()> ended, Nanoseconds limit = kCallMax);
+
   // Takes a socket back at the boundary of a request. `limit` is the server's. A refusal says that
   // it serves the socket on, if it does at all; after other Errors nobody knows.
   Task<HandoffMoved> take_over(ConnectionId id, Milliseconds limit);
@@ -78,11 +82,13 @@ class HandoffClient final : private Watcher {
   static Result<HandoffMoved> moved_by(Answer answer);
   void ready(std::uint32_t epoll_events) noexcept override;
   void take(HandoffMessage& message);
+  void take_event(const Json& body);
   void lose(Error error);
 
   Loop& loop_;
   UniqueFd socket_;
   std::function<void(Error)> lost_;
+  std::function<void()> ended_;
   std::uint64_t next_sequence_ = 1;
   std::map<std::uint64_t, Exchange*> exchanges_;
   bool watching_ = false;

@@ -16,9 +16,8 @@ namespace nbdkit {
 struct Server::Member {
   std::shared_ptr<Connection> connection;
   ConnectionView view;
-  std::optional<std::uint64_t> cookie;  // the kernel's name of a socket that others have, too
-  bool announced = false;               // to the observers
-  std::vector<Gone*> waiting;           // for its end
+  bool announced = false;      // to the observers
+  std::vector<Gone*> waiting;  // for its end
 };
 
 // A coroutine that waits for the end of a connection.
@@ -82,12 +81,12 @@ Result<void> Server::admit(int socket, const StartOptions& options, Member& memb
   socklen_t length = sizeof cookie;
   if (::getsockopt(socket, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) return {};
   for (const auto& [id, other] : members_) {
-    if (other->cookie == cookie) {
+    if (other->view.cookie == cookie) {
       return Error(std::errc::device_or_resource_busy,
                    fmt::format("the socket is served already, as connection {}", id));
     }
   }
-  member.cookie = cookie;
+  member.view.cookie = cookie;
   return {};
 }
 

@@ -67,6 +67,7 @@ struct ConnectionView {
   Phase phase = Phase::handshake;
   std::string export_name;  // "" while the client has not named it
   bool kernel = false;
+  std::optional<std::uint64_t> cookie;  // SO_COOKIE of a socket that was given
 };
 
 enum class ConnectionEnd {
