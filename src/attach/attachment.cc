@@ -68,6 +68,7 @@ Task<void> Attachment::make() {
     made_ = true;
     served_since_ = loop_.now();
     server_->is_ready();
+    watch_connections();
     watch_size();
     keep_spare();
     co_return;
@@ -362,15 +363,7 @@ void Attachment::take_events() {
     if (made_ && !ending_) remote_died(static_cast<unsigned>(dead));
     return;
   }
-  if (recovering_ || !is_served(state_)) return;
-  dead_ = std::min(options_.connections, dead_ + static_cast<unsigned>(dead));
-  if (dead_ < options_.connections) {
-    set_state(DeviceState::degraded,
-              fmt::format("{} of {} connections are dead", dead_, options_.connections));
-  } else {
-    set_state(DeviceState::failed, "every connection is dead, though the server runs");
-  }
-  log_.error("", "/dev/nbd{}: {}", *index_, reason_);
+  if (!recovering_ && is_served(state_)) connections_died(static_cast<unsigned>(dead));
 }
 
 void Attachment::set_state(DeviceState state, std::string reason) {

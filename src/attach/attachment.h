@@ -158,7 +158,6 @@ class Attachment final : private DetachPeer {
   Task<void> replace_connections();
   Task<void> hand_over_connections();
   Task<void> give_to_kernel(const std::vector<UniqueFd>& sockets);
-  void drop_refused_connections();
   Result<void> check_same(const HandoffExport& successor) const;
   void give_up(std::string why);
   Task<void> wait_for_recovery();
@@ -166,6 +165,16 @@ class Attachment final : private DetachPeer {
   Task<void> fail_requests();
   Task<void> hold_lost();
   Task<bool> release_lost();
+
+  // While the server lives: attachment_connections.cc.
+  void watch_connections();
+  void drop_refused_connections();
+  void connections_died(unsigned count);
+  void tell_of_dead(std::string why);
+  void begin_replacing();
+  Task<void> replace_dead_connections();
+  void drop_unserved(const std::vector<HandoffListed>& listed);
+  Task<void> await_finished();
 
   // Another server while the old one runs: attachment_upgrade.cc.
   Result<void> check_may_change(std::string_view what) const;
@@ -216,7 +225,7 @@ class Attachment final : private DetachPeer {
   Task<void> start_remote();
   Task<void> connect_to_remote(unsigned count, std::vector<UniqueFd>& kernel_ends);
   void remote_died(unsigned connections);
-  void tell_of_dead();
+  void tell_of_remote();
   Task<void> reconnect();
   Task<void> replace_dead(unsigned count);
   Task<void> adopt_remote();

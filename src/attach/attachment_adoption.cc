@@ -85,20 +85,18 @@ Task<void> Attachment::adopt() {
   if (interrupted_) co_await fail(Error(std::errc::operation_canceled, "interrupted"));
   if (!taken.ok()) co_await fail(std::move(taken).error());
   if (!remote_) dead_ = options_.connections - static_cast<unsigned>(server_ends_.size());
-  if (dead_ == options_.connections) {
-    set_state(DeviceState::failed, "every connection is dead, though the server runs");
-  } else if (dead_ > 0) {
-    set_state(DeviceState::degraded,
-              fmt::format("{} of {} connections are dead", dead_, options_.connections));
-  }
+  if (dead_ > 0)
+    tell_of_dead(fmt::format("{} of {} connections lost", dead_, options_.connections));
   spared_ = false;
   attached_ = true;
   made_ = true;
   served_since_ = loop_.now();
   server_->is_ready();
+  watch_connections();
   watch_size();
   keep_spare();
   if (!server_->end().empty()) server_ended();
+  if (dead_ > 0) begin_replacing();
 }
 
 // Until this has succeeded, nothing that is there is changed.

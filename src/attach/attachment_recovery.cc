@@ -3,7 +3,6 @@
 // in the driver, which sends them again to the sockets of the next server.
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
 
 #include <algorithm>
 #include <utility>
@@ -78,6 +77,7 @@ Task<void> Attachment::recover() {
   dead_ = 0;
   served_since_ = loop_.now();
   server_->is_ready();
+  watch_connections();
   // What died before is no news about the new connections.
   Result<LinkEvents> old = control_.take_events();
   if (!old.ok()) log_.debug("", "{}", old.error().message());
@@ -204,15 +204,6 @@ Task<void> Attachment::give_to_kernel(const std::vector<UniqueFd>& sockets) {
   while (ending_ && !closed_) co_await loop_.sleep(kPause, gate_);
   if (over()) co_await fail(std::errc::operation_canceled);
   co_await control_.reconfigure(request);
-}
-
-// The driver takes as many sockets as it knows to be dead, says that all is well, and closes the
-// others: that can be seen at our end.
-void Attachment::drop_refused_connections() {
-  std::erase_if(server_ends_, [](const UniqueFd& end) {
-    pollfd poll{end.get(), POLLRDHUP, 0};
-    return ::poll(&poll, 1, 0) == 1 && (poll.revents & (POLLHUP | POLLRDHUP)) != 0;
-  });
 }
 
 void Attachment::give_up(std::string why) {

@@ -62,7 +62,7 @@ void Attachment::remote_died(unsigned connections) {
     shut_down_connections();
     return lose("answered writes that were not flushed may be gone with the server");
   }
-  tell_of_dead();
+  tell_of_remote();
   if (recovering_ || !gate_.enter()) return;
   recovering_ = true;
   finish(reconnect(), [this](Result<void> done) {
@@ -72,7 +72,7 @@ void Attachment::remote_died(unsigned connections) {
   });
 }
 
-void Attachment::tell_of_dead() {
+void Attachment::tell_of_remote() {
   DeviceState state = dead_ < options_.connections ? DeviceState::degraded : DeviceState::waiting;
   set_state(state, last_error_ + "; they are made again");
 }
@@ -95,7 +95,7 @@ Task<void> Attachment::reconnect() {
       give_up(last_error_);
       co_return;
     }
-    tell_of_dead();
+    tell_of_remote();
     co_await loop_.sleep(delay, gate_);
     delay = std::min(2 * delay, kDelayMax);
   }

@@ -63,6 +63,8 @@ Task<void> Attachment::end_change(const std::string& error) {
     server_ended();
   } else if (half_way) {
     begin_recovery(fmt::format("nobody knows what the server does: {}", error));
+  } else if (dead_ > 0) {
+    begin_replacing();
   }
 }
 
@@ -284,6 +286,7 @@ void Attachment::take_successor(HandoffExport info, bool changes_data) {
   served_since_ = loop_.now();
   ++upgrades_;
   server_->is_ready();
+  watch_connections();
   Result<void> left = leave_files();
   if (!left.ok()) log_.error("", "{}", left.error().message());
   log_.warning("", "/dev/nbd{}: upgraded, served by process {}", *index_,

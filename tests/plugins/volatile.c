@@ -5,6 +5,7 @@
  *   file=PATH            where it keeps what was flushed; sets the size
  *   seed=N               which of the others reach the file early
  *   write-delay-ms=N     how long a write takes
+ *   slow=PATH            only while there is this file
  *   broken=PATH          while there is this file, nothing becomes durable (EIO)
  */
 #define NBDKIT_API_VERSION 2
@@ -30,6 +31,7 @@ struct pending {
 
 static char* path;
 static char* broken;
+static char* slow;
 static unsigned seed = 1;
 static unsigned write_delay_ms;
 static int file = -1;
@@ -40,6 +42,7 @@ static unsigned pending_count;
 static int volatile_config(const char* key, const char* value) {
   if (strcmp(key, "file") == 0) return (path = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
   if (strcmp(key, "broken") == 0) return (broken = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
+  if (strcmp(key, "slow") == 0) return (slow = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
   if (strcmp(key, "seed") == 0) return nbdkit_parse_unsigned(key, value, &seed);
   if (strcmp(key, "write-delay-ms") == 0) return nbdkit_parse_unsigned(key, value, &write_delay_ms);
   nbdkit_error("no such parameter: %s", key);
@@ -61,6 +64,7 @@ static void volatile_unload(void) {
   if (file >= 0) close(file);
   free(path);
   free(broken);
+  free(slow);
 }
 
 static void* volatile_open(int readonly) {
@@ -167,7 +171,7 @@ static int volatile_pwrite(void* handle, const void* buffer, uint32_t count, uin
                            uint32_t flags) {
   struct timespec delay = {write_delay_ms / 1000, (long)(write_delay_ms % 1000) * 1000000};
   (void)handle;
-  if (write_delay_ms > 0) nanosleep(&delay, NULL);
+  if (write_delay_ms > 0 && (slow == NULL || access(slow, F_OK) == 0)) nanosleep(&delay, NULL);
   if ((flags & NBDKIT_FLAG_FUA) != 0) return write_through(buffer, count, offset);
   if (remember(buffer, count, offset) < 0) return -1;
   return spill();
