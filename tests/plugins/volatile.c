@@ -6,6 +6,7 @@
  *   seed=N               which of the others reach the file early
  *   write-delay-ms=N     how long a write takes
  *   slow=PATH            only while there is this file
+ *   lies=true            a flush does nothing, and says that it has
  *   broken=PATH          while there is this file, nothing becomes durable (EIO)
  */
 #define NBDKIT_API_VERSION 2
@@ -34,6 +35,7 @@ static char* broken;
 static char* slow;
 static unsigned seed = 1;
 static unsigned write_delay_ms;
+static int lies;
 static int file = -1;
 static int64_t size;
 static struct pending* first; /* The oldest. */
@@ -43,6 +45,7 @@ static int volatile_config(const char* key, const char* value) {
   if (strcmp(key, "file") == 0) return (path = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
   if (strcmp(key, "broken") == 0) return (broken = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
   if (strcmp(key, "slow") == 0) return (slow = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
+  if (strcmp(key, "lies") == 0) return (lies = nbdkit_parse_bool(value)) < 0 ? -1 : 0;
   if (strcmp(key, "seed") == 0) return nbdkit_parse_unsigned(key, value, &seed);
   if (strcmp(key, "write-delay-ms") == 0) return nbdkit_parse_unsigned(key, value, &write_delay_ms);
   nbdkit_error("no such parameter: %s", key);
@@ -114,14 +117,20 @@ static int is_broken(void) {
   return 1;
 }
 
+static int sync_file(void) {
+  if (lies || fdatasync(file) == 0) return 0;
+  nbdkit_error("%s: %s", path, strerror(errno));
+  return -1;
+}
+
 static int volatile_flush(void* handle, uint32_t flags) {
   (void)handle;
   (void)flags;
   if (is_broken()) return -1;
-  while (first != NULL) {
+  while (first != NULL && !lies) {
     if (settle(&first) < 0) return -1;
   }
-  return 0;
+  return sync_file();
 }
 
 /* What is older must not come over it later. */
@@ -135,7 +144,7 @@ static int write_through(const void* data, uint32_t count, uint64_t offset) {
     if (first == last) last = NULL;
     if (settle(&first) < 0) return -1;
   }
-  return keep(data, count, offset);
+  return keep(data, count, offset) < 0 ? -1 : sync_file();
 }
 
 static int remember(const void* data, uint32_t count, uint64_t offset) {
