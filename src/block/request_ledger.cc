@@ -2,6 +2,7 @@
 #include "block/request_ledger.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,9 @@ struct Place {
   std::uint64_t offset;
   std::uint64_t length;
 };
+
+// NBD protocol, "Request types": WRITE, TRIM, WRITE_ZEROES.
+bool changes_data(std::uint32_t command) { return command == 1 || command == 4 || command == 6; }
 
 struct Marked {
   std::uint32_t mark;
@@ -102,16 +106,21 @@ RequestLedger::Lease RequestLedger::lease() {
 }
 
 RequestLedger::Lease::Lease(Lease&& other) noexcept
-    : ledger_(std::exchange(other.ledger_, nullptr)), part_(other.part_) {}
+    : ledger_(std::exchange(other.ledger_, nullptr)),
+      part_(other.part_),
+      given_up_(other.given_up_) {}
 
 RequestLedger::Lease& RequestLedger::Lease::operator=(Lease&& other) noexcept {
   std::swap(ledger_, other.ledger_);
   std::swap(part_, other.part_);
+  std::swap(given_up_, other.given_up_);
   return *this;
 }
 
 RequestLedger::Lease::~Lease() {
-  if (ledger_ != nullptr) ledger_->leased_.fetch_and(~(1u << part_));
+  if (ledger_ == nullptr) return;
+  ledger_->turns_[part_].socket.store(-1);
+  ledger_->leased_.fetch_and(~(1u << part_));
 }
 
 void RequestLedger::Lease::begin(std::size_t place, const LedgerRequest& request) {
@@ -123,6 +132,52 @@ void RequestLedger::Lease::begin(std::size_t place, const LedgerRequest& request
 
 void RequestLedger::Lease::end(std::size_t place) {
   ledger_->memory_->places[part_][place].used.store(0, std::memory_order_release);
+}
+
+// A socket is shut down before what was asked on it is sent again. So whoever has received that
+// sees here that the other has hung up; and the other, should it only now be about to begin, has
+// said so before it looks, and sees it too.
+bool RequestLedger::Lease::enter(int socket) {
+  Turn& mine = ledger_->turns_[part_];
+  mine.socket.store(socket, std::memory_order_relaxed);
+  mine.begins.store(true);
+  given_up_ = 0;
+  const std::uint32_t others = ledger_->leased_.load() & ~(1u << part_);
+  if (others == 0) return true;
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  std::array<pollfd, kConnectionsMax> polls;
+  for (std::size_t part = 0; part < kConnectionsMax; ++part) {
+    const bool used = part == part_ || (others & 1u << part) != 0;
+    polls[part] = {used ? ledger_->turns_[part].socket.load() : -1, POLLRDHUP, 0};
+  }
+  if (::poll(polls.data(), polls.size(), 0) <= 0) return true;
+  for (std::size_t part = 0; part < kConnectionsMax; ++part) {
+    if ((polls[part].revents & (POLLHUP | POLLRDHUP)) != 0) given_up_ |= 1u << part;
+  }
+  return (given_up_ & 1u << part_) == 0;
+}
+
+void RequestLedger::Lease::leave() { ledger_->turns_[part_].begins.store(false); }
+
+bool RequestLedger::Lease::is_free(const LedgerRequest& request) const {
+  for (std::size_t part = 0; given_up_ >> part != 0; ++part) {
+    if ((given_up_ & 1u << part) == 0) continue;
+    if (ledger_->turns_[part].begins.load() || ledger_->changes_data_in(part, request))
+      return false;
+  }
+  return true;
+}
+
+bool RequestLedger::changes_data_in(std::size_t part, const LedgerRequest& request) const {
+  for (const Place& place : memory_->places[part]) {
+    std::uint32_t used = place.used.load(std::memory_order_acquire);
+    if (used == 0 || !changes_data(used - 1)) continue;
+    if (place.offset < request.offset + request.length &&
+        request.offset < place.offset + place.length) {
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace nbdkit

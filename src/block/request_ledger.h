@@ -3,6 +3,7 @@
 // the next one can tell which request the last one has died of, and mark it.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -66,22 +67,43 @@ class RequestLedger {
     void begin(std::size_t place, const LedgerRequest& request);
     void end(std::size_t place);
 
+    // Linux's driver gives up a connection on which a request takes too long, and sends it again on
+    // another one. What is still done for the first must not come over what is written since:
+    //
+    // Before requests that have been received on `socket` are begun. False when the driver has
+    // given this connection up: then others have them, and none may be begun. leave() in any case.
+    bool enter(int socket);
+    void leave();
+    // Between the two: whether nothing that changes data is under way in this range on a connection
+    // that was given up.
+    bool is_free(const LedgerRequest& request) const;
+
    private:
     friend class RequestLedger;
     Lease(RequestLedger& ledger, std::size_t part) : ledger_(&ledger), part_(part) {}
 
     RequestLedger* ledger_ = nullptr;
     std::size_t part_ = 0;
+    std::uint32_t given_up_ = 0;  // a bit for each part
   };
   // Empty when kConnectionsMax have one: those who come later leave no trace.
   Lease lease();
 
  private:
   struct Memory;
+  // Of a connection, for the others.
+  struct alignas(64) Turn {
+    std::atomic<int> socket{-1};
+    std::atomic<bool> begins{false};  // between enter() and leave()
+  };
+
+  bool changes_data_in(std::size_t part, const LedgerRequest& request) const;
+
   explicit RequestLedger(Memory* memory) : memory_(memory) {}
 
   Memory* memory_;
   std::atomic<std::uint32_t> leased_{0};  // a bit for each part
+  std::array<Turn, kConnectionsMax> turns_;
 };
 
 }  // namespace nbdkit

@@ -8,6 +8,8 @@
 
 #include <array>
 
+#include "support/socket_pair.h"
+
 namespace nbdkit {
 namespace {
 
@@ -39,6 +41,45 @@ TEST_F(RequestLedgerTest, WhatIsUnderWayIsSeenByWhoeverHasTheFile) {
   EXPECT_EQ(under_way(), (std::vector{kWrite, kRead}));
   one.end(3);
   EXPECT_EQ(under_way(), std::vector{kRead});
+}
+
+TEST_F(RequestLedgerTest, WhatAConnectionThatWasGivenUpStillWritesIsNotFree) {
+  make({});
+  SocketPair slow;
+  SocketPair fast;
+  RequestLedger::Lease first = ledger->lease();
+  RequestLedger::Lease second = ledger->lease();
+  ASSERT_TRUE(first.enter(slow.ours.get()));
+  first.begin(0, kWrite);
+  first.begin(1, kRead);
+  first.leave();
+
+  // What is under way on a connection that lives is the kernel's business.
+  EXPECT_TRUE(second.enter(fast.ours.get()));
+  EXPECT_TRUE(second.is_free(kWrite));
+  second.leave();
+
+  slow.theirs.reset();
+  EXPECT_FALSE(first.enter(slow.ours.get())) << "others have what it has received";
+  EXPECT_TRUE(second.enter(fast.ours.get()));
+  EXPECT_FALSE(second.is_free({1, 0, 512})) << "it may be about to begin something";
+  first.leave();
+  EXPECT_FALSE(second.is_free(kWrite));
+  EXPECT_FALSE(second.is_free({4, 8192 + 4095, 1}));
+  EXPECT_TRUE(second.is_free({1, 8192 + 4096, 4096}));
+  EXPECT_TRUE(second.is_free(kRead)) << "reads change nothing";
+  first.end(0);
+  EXPECT_TRUE(second.is_free(kWrite));
+  second.leave();
+}
+
+TEST_F(RequestLedgerTest, TheOnlyConnectionBeginsWhatItHasReceived) {
+  make({});
+  SocketPair sockets;
+  RequestLedger::Lease only = ledger->lease();
+  sockets.theirs.reset();
+  EXPECT_TRUE(only.enter(sockets.ours.get()));
+  only.leave();
 }
 
 TEST_F(RequestLedgerTest, MarksAreFound) {

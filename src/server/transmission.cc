@@ -12,6 +12,27 @@
 #include "server/transmission_slot.h"
 
 namespace nbdkit {
+namespace {
+
+// While requests are begun that have been received (RequestLedger::Lease).
+class Begins {
+ public:
+  Begins(RequestLedger::Lease& lease, int socket)
+      : lease_(lease), allowed_(!lease || lease.enter(socket)) {}
+  Begins(const Begins&) = delete;
+  Begins& operator=(const Begins&) = delete;
+  ~Begins() {
+    if (lease_) lease_.leave();
+  }
+
+  bool allowed() const { return allowed_; }
+
+ private:
+  RequestLedger::Lease& lease_;
+  const bool allowed_;
+};
+
+}  // namespace
 
 Transmission::Transmission(Context& context, ByteStream& stream, const Chain& device,
                            Agreement agreement, std::string_view who, PayloadBudget* budget)
@@ -196,6 +217,8 @@ void Transmission::receive() {
   if (received.value() == 0) return stop(TransmissionEnd::closed);
 
   begun_this_turn_ = 0;
+  Begins begins(ledger_, stream_.fd());
+  if (!begins.allowed()) return stop(TransmissionEnd::closed);
   std::size_t placed = std::min(received.value(), direct);
   if (direct > 0) {
     partial_->got += placed;
@@ -218,6 +241,8 @@ void Transmission::keep(std::span<const std::byte> bytes) {
 void Transmission::go_on() {
   if (starved_ || state_ == State::ending || again_queued_ || send_blocked_ || leftover().empty())
     return;
+  Begins begins(ledger_, stream_.fd());
+  if (!begins.allowed()) return stop(TransmissionEnd::closed);
   std::span<const std::byte> rest = consume(leftover());
   if (state_ == State::ending) return;  // stop() has thrown everything away.
   left_from_ = left_.size() - rest.size();
@@ -269,6 +294,7 @@ bool Transmission::may_begin(const std::optional<RequestHeader>& header, std::si
   if (!first && !fits) return false;
   bool alone = header && in_flight_ > 0 && mark_of(*header) == LedgerMark::alone;
   if (alone || alone_) return false;
+  if (header && !may_change(*header)) return pause();
   // Of a write that has not arrived completely, the rest counts when it comes.
   bool writes = header && header->command == Command::write;
   return afford(writes ? std::min(bytes, received - header_size_) : bytes);
@@ -280,7 +306,11 @@ std::uint64_t Transmission::bytes_held() const {
 
 // Whether memory for so much more may be used now; otherwise it is asked again after a while.
 bool Transmission::afford(std::uint64_t more) {
-  if (share_.grow_to(bytes_held() + more)) return true;
+  return share_.grow_to(bytes_held() + more) || pause();
+}
+
+// False: what has been received waits until expired().
+bool Transmission::pause() {
   if (!std::exchange(starved_, true)) {
     context_.loop().timers().arm(*this, context_.loop().now() + kBudgetPause);
   }

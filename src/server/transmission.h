@@ -107,6 +107,8 @@ class Transmission final : private Watcher, private Job, private Timer {
   bool may_begin(const std::optional<RequestHeader>& header, std::size_t received);
   std::uint64_t bytes_held() const;
   bool afford(std::uint64_t more);
+  bool pause();
+  bool may_change(const RequestHeader& header) const;
   void keep(std::span<const std::byte> bytes);
   void go_on();
   void begin_again();
@@ -184,7 +186,8 @@ class Transmission final : private Watcher, private Job, private Timer {
   std::size_t in_flight_ = 0;
   std::uint64_t bytes_in_flight_ = 0;
   PayloadShare share_;
-  bool starved_ = false;  // the budget is used up: nothing is received until expired()
+  // The budget is used up, or a range is not free: nothing is received until expired().
+  bool starved_ = false;
   Outbox outbox_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<Slot*> unused_;

@@ -219,6 +219,10 @@ std::optional<LedgerMark> Transmission::mark_of(const RequestHeader& header) con
   return context_.ledger->mark_of(ledger_request(header));
 }
 
+bool Transmission::may_change(const RequestHeader& header) const {
+  return !ledger_ || !changes_data(header.command) || ledger_.is_free(ledger_request(header));
+}
+
 // False when it is to be refused.
 bool Transmission::note(Slot& slot) {
   std::optional<LedgerMark> mark = mark_of(slot.header);
