@@ -182,6 +182,9 @@ inline Task<void> detail::Promise<void>::get_return_object() noexcept {
 // is gone when `then` runs, so that may free what the Task used. The frame that waits frees itself.
 struct Detached {
   struct promise_type {
+    static void* operator new(std::size_t size) { return frame_pool_get(size); }
+    static void operator delete(void* frame, std::size_t size) { frame_pool_put(frame, size); }
+
     Detached get_return_object() const noexcept { return {}; }
     std::suspend_never initial_suspend() const noexcept { return {}; }
     std::suspend_never final_suspend() const noexcept { return {}; }
