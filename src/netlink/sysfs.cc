@@ -159,6 +159,25 @@ Result<NbdDevice> Sysfs::device(std::uint32_t index) const {
   return device;
 }
 
+Result<NbdCounters> Sysfs::counters(std::uint32_t index) const {
+  const std::string path = fmt::format("{}/block/nbd{}/stat", sys_, index);
+  std::string line = read_line(path).value_or("");
+  std::string_view text = line;
+  // Of reads, writes and discards each: requests, merged ones, sectors, milliseconds. Behind those
+  // of writes: in flight, time in use, time in the queue. Last: flushes and their milliseconds.
+  constexpr std::size_t kFields = 17;
+  std::array<std::uint64_t, kFields> fields{};
+  for (std::uint64_t& field : fields) {
+    auto number = take_number(text);
+    if (!number) return Error(std::errc::protocol_error, path + ": cannot be understood");
+    field = *number;
+  }
+  auto kind = [&](std::size_t at) {
+    return NbdCounters::Kind{fields[at], fields[at + 2] * kSectorSize, fields[at + 3]};
+  };
+  return NbdCounters{kind(0), kind(4), kind(11), {fields[15], 0, fields[16]}};
+}
+
 std::vector<NbdDevice> Sysfs::devices(bool attached_only) const {
   std::vector<NbdDevice> devices;
   for (const std::string& name : list(sys_ + "/block")) {

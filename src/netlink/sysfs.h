@@ -45,6 +45,20 @@ struct NbdDevice {
   bool attached() const { return pid.has_value(); }
 };
 
+// What users of a device have done since it is there: /sys/block/nbdN/stat. It goes on when the
+// device is attached anew.
+struct NbdCounters {
+  struct Kind {
+    std::uint64_t requests = 0;  // that are done
+    std::uint64_t bytes = 0;
+    std::uint64_t milliseconds = 0;  // that they took together
+  };
+  Kind reads;
+  Kind writes;
+  Kind trims;
+  Kind flushes;  // without bytes
+};
+
 // A process that has the device or a partition of it open.
 struct NbdOpener {
   std::int64_t pid = 0;
@@ -63,6 +77,7 @@ class Sysfs {
 
   // no_such_device_or_address when there is no such device.
   Result<NbdDevice> device(std::uint32_t index) const;
+  Result<NbdCounters> counters(std::uint32_t index) const;
   // All that exist, by number; with attached_only those to which something is attached.
   std::vector<NbdDevice> devices(bool attached_only) const;
 

@@ -54,6 +54,7 @@ class SysfsTest : public testing::Test {
     put(disk + "/diskseq", "17\n");
     put(disk + "/ro", "1\n");
     put(disk + "/inflight", "       3        5\n");
+    put(disk + "/stat", "  10  1  16  5  20  2  32  6  3  7  8  30  4  64  9  40  11\n");
     put(disk + "/holders/dm-0", "");
     put(disk + "/" + name + "p10/start", "1024\n");
     put(disk + "/" + name + "p10/size", "8\n");
@@ -86,6 +87,19 @@ TEST_F(SysfsTest, AnAttachedDeviceIsRead) {
   EXPECT_EQ(it.io_timeout_ms, 30'000u);
   EXPECT_EQ(it.max_sectors_kb, 128u);
   EXPECT_EQ(it.holders, std::vector<std::string>{"dm-0"});
+}
+
+TEST_F(SysfsTest, CountersAreRead) {
+  put_attached(3);
+  auto counters = sysfs().counters(3);
+  ASSERT_TRUE(counters.ok());
+  EXPECT_EQ(counters.value().reads.requests, 10u);
+  EXPECT_EQ(counters.value().reads.bytes, 16u * 512);
+  EXPECT_EQ(counters.value().writes.milliseconds, 6u);
+  EXPECT_EQ(counters.value().trims.bytes, 64u * 512);
+  EXPECT_EQ(counters.value().flushes.requests, 40u);
+  EXPECT_EQ(counters.value().flushes.milliseconds, 11u);
+  EXPECT_FALSE(sysfs().counters(4).ok());
 }
 
 TEST_F(SysfsTest, PartitionsComeInTheOrderOfTheDisk) {
