@@ -6,9 +6,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <utility>
 
 #include "attach/keeper_identity.h"
+#include "attach/metrics.h"
 #include "attach/upgrade_call.h"
 
 namespace nbdkit {
@@ -45,6 +47,7 @@ Keeper::Keeper(const AttachOptions& options, Attachment::StoredFiles stored, Kee
       watchdog_(loop_, manager),
       attachment_(loop_, log, options, std::move(stored), [this] { write_state(); }),
       control_(loop_, *this),
+      metrics_(loop_, [this] { return metrics(); }),
       kept_(loop_),
       calls_(loop_) {}
 
@@ -107,6 +110,8 @@ Task<void> Keeper::begin() {
   Result<void> watching = watch_signals();
   if (!watching.ok()) co_await fail(std::move(watching).error());
   watch_user();
+  Result<void> metrics_open = open_metrics();
+  if (!metrics_open.ok()) co_await fail(std::move(metrics_open).error());
   co_await attachment_.make();
   // An adopted device may be swap already, whatever this keeper was told.
   Result<void> guarded = guard(attachment_.swap());
@@ -114,7 +119,25 @@ Task<void> Keeper::begin() {
   std::uint32_t index = attachment_.index();
   Result<void> listening = control_.start(attachment_.folder().socket_path(index));
   if (!listening.ok()) co_await fail(std::move(listening).error());
+  start_metrics();
   write_state();
+}
+
+// What cannot be had is known before anything is attached, unless something is already.
+Result<void> Keeper::open_metrics() {
+  const std::string& address = attachment_.options().metrics;
+  if (reattaches_ || address.empty()) return {};
+  return metrics_.open(address);
+}
+
+// A device that is in use is kept all the same.
+void Keeper::start_metrics() {
+  const std::string& address = attachment_.options().metrics;
+  if (address.empty()) return;
+  Result<void> started;
+  if (!metrics_.is_open()) started = metrics_.open(address);
+  if (started.ok()) started = metrics_.start();
+  if (!started.ok()) log_.warning("", "{}; nobody can ask for them", started.error().message());
 }
 
 Result<void> Keeper::watch_signals() {
@@ -197,7 +220,19 @@ Task<std::string> Keeper::detach(DetachOptions options) {
   co_return held;
 }
 
+// The first look is at what another keeper has left, or at nothing.
+void Keeper::notice_error() {
+  const AttachmentStatus now = attachment_.status();
+  std::string noticed = fmt::format("{} {}", now.restarts, now.last_error);
+  bool news = !noticed_.empty() && noticed != noticed_ && !now.last_error.empty();
+  noticed_ = std::move(noticed);
+  if (!news) return;
+  auto since_1970 = std::chrono::system_clock::now().time_since_epoch();
+  last_error_at_ = std::chrono::duration_cast<Seconds>(since_1970).count();
+}
+
 void Keeper::write_state() {
+  notice_error();
   Json json = to_json(status());
   json.set("boot_id", boot_id())
       .set("keeper_start_time", process_start_time(::getpid()))
@@ -219,7 +254,7 @@ void Keeper::tell_manager(std::string_view notice) const {
 
 bool Keeper::knows(std::string_view method) const {
   return method == "status" || method == "detach" || method == "upgrade" || method == "resize" ||
-         method == "compare";
+         method == "compare" || method == "metrics";
 }
 
 Task<Json> Keeper::call(const RpcCall& call) {
@@ -228,9 +263,21 @@ Task<Json> Keeper::call(const RpcCall& call) {
   if (call.method == "resize") return call_resize(call);
   if (call.method == "compare") return call_compare(call);
   if (!call.params.is_null() && !call.params.as_object()->empty()) {
-    return Task<Json>(Error(std::errc::argument_out_of_domain, "\"status\" takes no parameters"));
+    return Task<Json>(Error(std::errc::argument_out_of_domain,
+                            fmt::format("\"{}\" takes no parameters", call.method)));
+  }
+  if (call.method == "metrics") {
+    return Task<Json>(Result<Json>(Json::object().set("text", metrics())));
   }
   return Task<Json>(Result<Json>(to_json(status())));
+}
+
+std::string Keeper::metrics() const {
+  const AttachmentStatus now = status();
+  Result<NbdCounters> counted = Sysfs().counters(now.device.index);
+  std::optional<NbdCounters> counters;
+  if (counted.ok()) counters = counted.value();
+  return format_metrics(now, counters, last_error_at_);
 }
 
 AttachmentStatus Keeper::status() const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "async/fd_watch.h"
@@ -12,6 +13,7 @@
 #include "attach/attachment.h"
 #include "attach/control_server.h"
 #include "attach/keeper_log.h"
+#include "attach/metrics_server.h"
 #include "attach/options.h"
 #include "base/notify_socket.h"
 #include "base/unique_fd.h"
@@ -56,6 +58,10 @@ class Keeper final : private ControlHandler {
   Task<Json> detach_lazily();
   Task<void> detach_when_free();
   AttachmentStatus status() const;
+  std::string metrics() const;
+  Result<void> open_metrics();
+  void start_metrics();
+  void notice_error();
   Result<void> watch_signals();
   void watch_user();
   void take_signal();
@@ -84,12 +90,15 @@ class Keeper final : private ControlHandler {
   Watchdog watchdog_;
   Attachment attachment_;
   ControlServer control_;
+  MetricsServer metrics_;
   Gate kept_;   // Left when the device is detached.
   Gate calls_;  // Detaching because of a signal.
   std::unique_ptr<FdWatch> signals_watch_;
   std::unique_ptr<FdWatch> user_watch_;
   bool ready_ = false;
-  bool lazy_ = false;  // detach_when_free() goes on
+  std::string noticed_;                        // errors and restarts, as of the last change
+  std::optional<std::int64_t> last_error_at_;  // seconds since 1970
+  bool lazy_ = false;                          // detach_when_free() goes on
   ExitCode exit_ = ExitCode::ok;
 };
 

@@ -22,7 +22,8 @@ struct AttachOptions {
   bool foreground = false;
   unsigned connections = 1;
   std::string export_name;
-  std::string name;            // the user's for the attachment; empty: none
+  std::string name;     // the user's for the attachment; empty: none
+  std::string metrics;  // where the keeper answers for them (metrics_server.h); empty: nowhere
   Seconds request_timeout{0};  // after which a socket is killed; 0: never
   // How often the driver looks whether the socket of a waiting request was replaced.
   std::optional<Milliseconds> recheck;

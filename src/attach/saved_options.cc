@@ -75,6 +75,7 @@ std::string dump(const SavedOptions& saved) {
       .set("connections", options.connections)
       .set("export", encode(options.export_name))
       .set("name", encode(options.name))
+      .set("metrics", encode(options.metrics))
       .set("request_timeout_s", options.request_timeout.count())
       .set("recheck_ms", options.recheck ? Json(options.recheck->count()) : Json())
       .set("dead_timeout_s", options.dead_timeout.count())
@@ -169,8 +170,9 @@ Result<SavedOptions> parse_saved_options(std::string_view text) {
   reader.read("read_only", options.read_only);
   options.connections = static_cast<unsigned>(reader.number("connections"));
   reader.read("export", options.export_name);
-  // A keeper that did not know of names has given none.
+  // A keeper that did not know of names or metrics has given none.
   if (json.value().find("name") != nullptr) reader.read("name", options.name);
+  if (json.value().find("metrics") != nullptr) reader.read("metrics", options.metrics);
   options.request_timeout = Seconds(reader.number("request_timeout_s"));
   auto recheck = reader.optional_number("recheck_ms");
   if (recheck) options.recheck = Milliseconds(*recheck);
@@ -209,6 +211,7 @@ std::string_view first_difference(const AttachOptions& kept, const AttachOptions
   if (kept.user != given.user || kept.group != given.group) return "user or group";
   if (kept.connections != given.connections) return "number of connections";
   if (kept.swap != given.swap) return "guards of swap";
+  if (kept.metrics != given.metrics) return "address of the metrics";
   bool same_times = kept.request_timeout == given.request_timeout &&
                     kept.recheck == given.recheck && kept.dead_timeout == given.dead_timeout;
   return same_times ? "" : "timeouts";

@@ -18,6 +18,7 @@ AttachOptions every_option() {
   options.connections = 3;
   options.export_name = "a \xff name%41";
   options.name = "root-of-vm1";
+  options.metrics = ":9109";
   options.request_timeout = Seconds(30);
   options.recheck = Milliseconds(250);
   options.dead_timeout = Seconds(90);
@@ -52,6 +53,7 @@ TEST(SavedOptionsTest, EverythingComesBack) {
   EXPECT_EQ(back.file_mask, options.file_mask);
   EXPECT_EQ(back.user, options.user);
   EXPECT_EQ(back.group, options.group);
+  EXPECT_EQ(back.metrics, options.metrics);
   EXPECT_EQ(back.filters, options.filters);
   EXPECT_EQ(back.server_options, options.server_options);
   EXPECT_EQ(back.plugin, options.plugin);
@@ -67,6 +69,8 @@ TEST(SavedOptionsTest, WhatIsDifferentHasAName) {
   EXPECT_EQ(first_difference(kept, given), "");
   given.dead_timeout = Seconds(1);
   EXPECT_EQ(first_difference(kept, given), "timeouts");
+  given.metrics = ":9110";
+  EXPECT_EQ(first_difference(kept, given), "address of the metrics");
   given.folder = "/";
   EXPECT_EQ(first_difference(kept, given), "working directory");
   given.plugin.back() = "cookie=+/etc/other";

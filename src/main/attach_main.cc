@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 
 #include "attach/keeper.h"
 #include "attach/listing.h"
@@ -22,6 +23,7 @@
 #include "main/attach_name.h"
 #include "main/attach_options.h"
 #include "main/attach_report.h"
+#include "main/attach_watch.h"
 
 namespace nbdkit {
 namespace {
@@ -214,6 +216,12 @@ int run(int argc, char** argv) {
       return show_status(command.index, command.json);
     case AttachCommand::Action::list:
       return show_list(command.json);
+    case AttachCommand::Action::watch: {
+      std::optional<std::uint32_t> one;
+      if (!command.all) one = command.index;
+      Result<void> watched = watch_devices(one, command.interval);
+      return watched.ok() ? 0 : fail_with(watched.error());
+    }
     case AttachCommand::Action::check_swap:
       return check_swap(command.json);
     case AttachCommand::Action::print:

@@ -9,6 +9,7 @@
 #include <limits>
 #include <string_view>
 
+#include "attach/metrics_server.h"
 #include "attach/remote_source.h"
 #include "base/parse.h"
 #include "netlink/exit_code.h"
@@ -27,6 +28,7 @@ constexpr auto kDescription =
     "  nbdkit-attach --detach [--force|--lazy] /dev/nbdN\n"
     "  nbdkit-attach --status [--json] /dev/nbdN\n"
     "  nbdkit-attach --list [--json]\n"
+    "  nbdkit-attach --watch [--interval=DELAY] [/dev/nbdN]\n"
     "  nbdkit-attach --swap=check [--json]\n\n"
     "PLUGIN and all that follows are the server's, as in nbdkit(1). - picks a free device, whose\n"
     "name is printed.";
@@ -41,6 +43,8 @@ struct RawOptions {
   std::string of_the_device;  // an option that is given and counts only when it is attached
   bool list = false;
   bool status = false;
+  bool watch = false;
+  std::string interval;
   bool version = false;
   bool json = false;
   bool force = false;
@@ -70,6 +74,8 @@ void declare(CLI::App& app, RawOptions& raw) {
   app.add_flag("--lazy", raw.lazy, "with --detach: as soon as nothing uses it");
   app.add_flag("--list", raw.list, "show every attached device");
   app.add_flag("--status", raw.status, "show one attached device");
+  app.add_flag("--watch", raw.watch, "show again and again what devices do");
+  app.add_option("--interval", raw.interval, "with --watch: how often (1s)");
   app.add_flag("--json", raw.json, "with --list and --status: for programs");
   app.add_flag("--version", raw.version, "print the version");
   app.add_flag("-r,--read-only,--readonly", attach.read_only, "the device cannot be written to");
@@ -83,6 +89,8 @@ void declare(CLI::App& app, RawOptions& raw) {
   app.add_option("--name", attach.name,
                  "of the attachment: when it is there already, with the same arguments, its "
                  "device is printed");
+  app.add_option("--metrics", attach.metrics,
+                 "answer Prometheus at [HOST]:PORT or the path of a Unix socket");
   app.add_option("--timeout", raw.timeout,
                  "kill a socket whose request is older; 0 (default): never");
   app.add_option("--recheck", raw.recheck,
@@ -206,6 +214,38 @@ Result<void> check_name(const std::string& name) {
                            kNameMax));
 }
 
+// The keeper leaves the folder that it was started in.
+Result<void> understand_metrics(std::string& address) {
+  if (address.empty()) return {};
+  if (address.find('/') != std::string::npos) {
+    std::error_code error;
+    std::filesystem::path path = std::filesystem::absolute(address, error);
+    if (error) return usage(fmt::format("--metrics={}: {}", address, error.message()));
+    address = path.string();
+  }
+  Result<void> checked = MetricsServer::check(address);
+  if (!checked.ok()) return usage(std::string(checked.error().message()));
+  return {};
+}
+
+Result<void> understand_watch(const RawOptions& raw, AttachCommand& command) {
+  constexpr Milliseconds kIntervalMin{10};
+  constexpr Milliseconds kIntervalMax = Seconds(86'400);
+  command.action = AttachCommand::Action::watch;
+  command.all = raw.device.empty();
+  if (!command.all) {
+    Result<std::uint32_t> index = parse_device_name(raw.device);
+    if (!index.ok()) return usage(std::string(index.error().message()));
+    command.index = index.value();
+  }
+  if (raw.interval.empty()) return {};
+  Result<Nanoseconds> interval = parse_delay(raw.interval);
+  if (!interval.ok()) return usage("--interval: " + std::string(interval.error().message()));
+  command.interval = std::chrono::ceil<Milliseconds>(interval.value());
+  if (command.interval >= kIntervalMin && command.interval <= kIntervalMax) return {};
+  return usage(fmt::format("--interval={}: must be from 10ms to 86400s", raw.interval));
+}
+
 Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
                                AttachCommand& command) {
   if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
@@ -219,6 +259,7 @@ Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
   command.attach.plugin = std::move(rest);
   command.attach.reattach = raw.reattach;
   NBDKIT_TRY(check_name(command.attach.name));
+  NBDKIT_TRY(understand_metrics(command.attach.metrics));
   NBDKIT_TRY(understand_swap(raw.swap, command.attach));
   NBDKIT_TRY(understand_remote(command.attach, !raw.upgrade));
   if (raw.device != "-") command.attach.index = command.index;
@@ -266,20 +307,27 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
     command.text = "nbdkit-attach " NBDKIT_VERSION "\n";
     return command;
   }
-  if (raw.detach + raw.upgrade + raw.resize + raw.list + raw.status + raw.reattach > 1) {
+  if (raw.detach + raw.upgrade + raw.resize + raw.list + raw.status + raw.watch + raw.reattach >
+      1) {
     return usage(
-        "--reattach, --upgrade, --resize, --detach, --list and --status exclude each other");
+        "--reattach, --upgrade, --resize, --detach, --list, --status and --watch exclude each "
+        "other");
   }
   if (raw.force && !raw.detach && !raw.resize)
     return usage("--force goes with --detach or --resize");
   if (raw.changes_data && !raw.upgrade) return usage("--changes-data goes with --upgrade");
+  if (!raw.attach.metrics.empty() &&
+      (raw.detach || raw.resize || raw.list || raw.status || raw.watch)) {
+    return usage("--metrics goes with a device to attach");
+  }
   if (!raw.attach.name.empty() &&
-      (raw.detach || raw.resize || raw.list || raw.status || raw.reattach)) {
+      (raw.detach || raw.resize || raw.list || raw.status || raw.watch || raw.reattach)) {
     return usage("--name goes with a device to attach");
   }
   const bool check_swap = raw.swap == "check";
   if (raw.json && !raw.list && !raw.status && !check_swap)
     return usage("--json goes with --list, --status or --swap=check");
+  if (!raw.interval.empty() && !raw.watch) return usage("--interval goes with --watch");
   if (raw.lazy && (!raw.detach || raw.force)) return usage("--lazy goes with --detach alone");
   command.json = raw.json;
   command.detach.lazy = raw.lazy;
@@ -292,6 +340,11 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
   if (raw.list) {
     command.action = AttachCommand::Action::list;
     if (!raw.device.empty()) return usage("--list takes no device (--status does)");
+    return command;
+  }
+  if (raw.watch) {
+    NBDKIT_TRY(understand_watch(raw, command));
+    if (!rest.empty()) return usage(fmt::format("too many arguments: {}", rest.front()));
     return command;
   }
   if (raw.device.empty()) return usage("which device? (/dev/nbdN, or - for a free one)");
@@ -344,7 +397,7 @@ Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
     app.parse(argc, argv);
     for (const char* option :
          {"--connections", "--export", "--timeout", "--recheck", "--dead-timeout", "--read-only",
-          "--foreground", "--swap", "--name"}) {
+          "--foreground", "--swap", "--name", "--metrics"}) {
       if (app.count(option) > 0) raw.of_the_device = option;
     }
   } catch (const CLI::CallForHelp&) {
