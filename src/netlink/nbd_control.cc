@@ -150,16 +150,23 @@ Task<void> NbdControl::find_driver(Nanoseconds limit) {
   events_ = std::move(driver.value().events);
 }
 
-Task<void> NbdControl::open(const Modprobe* modprobe, Nanoseconds limit) {
-  NBDKIT_CHECK(conversation_ == nullptr);
-  Result<void> found = co_await find_driver(limit).as_result();
-  if (found.ok()) co_return;
-  bool missing = found.error().code == std::errc::no_such_device && !sysfs_.module_loaded();
-  if (!missing || modprobe == nullptr) co_await fail(std::move(found).error());
+// Before anybody asks for it: newer kernels (seen in Linux 6.12) load it by themselves then, with
+// other parameters than ours.
+Task<void> NbdControl::load_driver(const Modprobe* modprobe) {
+  if (modprobe == nullptr || sysfs_.module_loaded()) co_return;
   log_.debug("", "loading the kernel's nbd driver");
   auto function = [modprobe] { return load_nbd_module(*modprobe); };
   co_await loop_.blocking(std::move(function));
-  co_await find_driver(limit);
+}
+
+Task<void> NbdControl::open(const Modprobe* modprobe, Nanoseconds limit) {
+  NBDKIT_CHECK(conversation_ == nullptr);
+  Result<void> loaded = co_await load_driver(modprobe).as_result();
+  Result<void> found = co_await find_driver(limit).as_result();
+  if (found.ok()) co_return;
+  const bool missing = found.error().code == std::errc::no_such_device;
+  if (missing && !loaded.ok()) co_await fail(std::move(loaded).error());
+  co_await fail(std::move(found).error());
 }
 
 Task<KernelAnswer> NbdControl::ask(std::string what, Build build, Nanoseconds limit, Late late) {

@@ -57,8 +57,8 @@ class NbdControl {
   NbdControl& operator=(const NbdControl&) = delete;
   ~NbdControl();  // close() has ended, unless open() was never called.
 
-  // Finds the driver and joins its events. Errors: no_such_device when there is no driver; with
-  // `modprobe` it is loaded first in that case.
+  // Finds the driver and joins its events. With `modprobe` a driver that is no module that is loaded
+  // is loaded first. Errors: no_such_device when there is no driver.
   Task<void> open(const Modprobe* modprobe = nullptr, Nanoseconds limit = kCallMax);
 
   // Ends with the number of the device. The kernel has references of its own to the sockets then:
@@ -90,6 +90,7 @@ class NbdControl {
   using Build = std::function<NetlinkBytes(std::uint32_t sequence)>;
   using Late = std::function<void(Result<KernelAnswer>)>;
 
+  Task<void> load_driver(const Modprobe* modprobe);
   Task<void> find_driver(Nanoseconds limit);
   // Carries out one request; `what` it is about is for the Error of one without an answer.
   Task<KernelAnswer> ask(std::string what, Build build, Nanoseconds limit, Late late = {});
