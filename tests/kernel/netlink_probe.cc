@@ -418,12 +418,16 @@ TEST(OtherNamespace, TheDriverCannotBeSeen) {
   expect_refusal(Driver().open(&modprobe), ExitCode::no_module, "network namespace");
 }
 
-TEST(WithoutDriver, ItIsLoadedWithoutIdleDevices) {
+TEST(WithoutDriver, NobodyLoadsItUnasked) {
   Driver driver;
   expect_refusal(driver.open(nullptr), ExitCode::no_module, "kernel module nbd is not loaded");
   Modprobe wrong;
   wrong.arguments = {"no-such-module"};
   expect_refusal(driver.open(&wrong), ExitCode::no_module, "no-such-module not found");
+}
+
+TEST(WithoutDriver, ThenItIsLoadedWithoutIdleDevices) {
+  Driver driver;
   Modprobe modprobe;
   auto opened = driver.open(&modprobe);
   ASSERT_TRUE(opened.ok()) << opened.error().message();
