@@ -167,6 +167,7 @@ class Attachment final : private DetachPeer {
   Task<bool> release_lost();
 
   // While the server lives: attachment_connections.cc.
+  bool replaces_connections() const;
   void watch_connections();
   void drop_refused_connections();
   void connections_died(unsigned count);

@@ -37,9 +37,14 @@ std::size_t kernel_connections(const std::vector<HandoffListed>& listed) {
 
 }  // namespace
 
+// With --timeout a request that takes longer is to fail, and not to be tried for ever.
+bool Attachment::replaces_connections() const {
+  return server_->has_handoff() && options_.request_timeout == Seconds(0);
+}
+
 // The driver sees what the server closes only when nobody has it any more, and we do.
 void Attachment::watch_connections() {
-  if (!server_->has_handoff() || !gate_.enter()) return;
+  if (!replaces_connections() || !gate_.enter()) return;
   auto ended = [this] {
     if (made_) begin_replacing();
   };
@@ -55,7 +60,7 @@ void Attachment::drop_refused_connections() { std::erase_if(server_ends_, has_hu
 
 void Attachment::connections_died(unsigned count) {
   dead_ = std::min(options_.connections, dead_ + count);
-  if (server_->has_handoff()) return begin_replacing();
+  if (replaces_connections()) return begin_replacing();
   tell_of_dead(dead_ < options_.connections
                    ? fmt::format("{} of {} connections are dead", dead_, options_.connections)
                    : "every connection is dead, though the server runs");
@@ -63,14 +68,14 @@ void Attachment::connections_died(unsigned count) {
 }
 
 void Attachment::tell_of_dead(std::string why) {
-  DeviceState all = server_->has_handoff() ? DeviceState::waiting : DeviceState::failed;
+  DeviceState all = replaces_connections() ? DeviceState::waiting : DeviceState::failed;
   set_state(dead_ < options_.connections ? DeviceState::degraded : all, std::move(why));
 }
 
 void Attachment::begin_replacing() {
   // Whoever is at it, or ends the change, looks at all of them.
   if (closed_ || ending_ || recovering_ || change_ != Change::none || !attached_) return;
-  if (!server_->has_handoff() || !server_->end().empty() || !gate_.enter()) return;
+  if (!replaces_connections() || !server_->end().empty() || !gate_.enter()) return;
   recovering_ = true;
   finish(replace_dead_connections(), [this](Result<void> done) {
     if (!done.ok()) log_.debug("", "{}", done.error().message());
