@@ -57,8 +57,8 @@ class NbdControl {
   NbdControl& operator=(const NbdControl&) = delete;
   ~NbdControl();  // close() has ended, unless open() was never called.
 
-  // Finds the driver and joins its events. With `modprobe` a driver that is no module that is loaded
-  // is loaded first. Errors: no_such_device when there is no driver.
+  // Finds the driver and joins its events. With `modprobe` a driver that is no module that is
+  // loaded is loaded first. Errors: no_such_device when there is no driver.
   Task<void> open(const Modprobe* modprobe = nullptr, Nanoseconds limit = kCallMax);
 
   // Ends with the number of the device. The kernel has references of its own to the sockets then:
