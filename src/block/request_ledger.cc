@@ -144,7 +144,6 @@ bool RequestLedger::Lease::enter(int socket) {
   given_up_ = 0;
   const std::uint32_t others = ledger_->leased_.load() & ~(1u << part_);
   if (others == 0) return true;
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   std::array<pollfd, kConnectionsMax> polls;
   for (std::size_t part = 0; part < kConnectionsMax; ++part) {
     const bool used = part == part_ || (others & 1u << part) != 0;
