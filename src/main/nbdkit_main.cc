@@ -324,8 +324,11 @@ Result<void> Program::open_doors(Service& service) {
   return {};
 }
 
-// Whoever waits for the program may connect from here on.
+// Whoever waits for the program may connect from here on. Who waits for its pid file has the URI.
 Result<void> Program::announce() {
+  const Address& address = sockets_->address;
+  const bool listens = address.port != 0 || !address.unix_path.empty();
+  if (options_.print_uri && listens) NBDKIT_TRY(print_uri(address, *streams_));
   if (!options_.pid_file.empty()) {
     NBDKIT_TRY(write_pid_file(options_.pid_file));
     log_.debug("", "written pid file {}", options_.pid_file);
@@ -333,9 +336,6 @@ Result<void> Program::announce() {
   if (background_ && !options_.verbose) {
     if (::dup2(1, 2) < 0) return os_error("dup2");  // stdout is /dev/null already
   }
-  const Address& address = sockets_->address;
-  const bool listens = address.port != 0 || !address.unix_path.empty();
-  if (options_.print_uri && listens) NBDKIT_TRY(print_uri(address, *streams_));
   if (background_) log_.leave_terminal();
   if (self_) self_->tell_ready();
   return {};
