@@ -22,12 +22,10 @@ bool has_hung_up(const UniqueFd& end) {
   return ::poll(&poll, 1, 0) == 1 && (poll.revents & (POLLHUP | POLLRDHUP)) != 0;
 }
 
-bool is_served(const UniqueFd& end, const std::vector<HandoffListed>& listed) {
-  std::uint64_t cookie;
-  socklen_t length = sizeof cookie;
-  if (::getsockopt(end.get(), SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) return false;
-  return std::any_of(listed.begin(), listed.end(),
-                     [cookie](const HandoffListed& one) { return one.cookie == cookie; });
+bool is_listed(const UniqueFd& end, const std::vector<HandoffListed>& listed) {
+  const std::optional<std::uint64_t> cookie = cookie_of(end.get());
+  return cookie && std::any_of(listed.begin(), listed.end(),
+                               [cookie](const HandoffListed& one) { return one.cookie == cookie; });
 }
 
 std::size_t kernel_connections(const std::vector<HandoffListed>& listed) {
@@ -118,7 +116,7 @@ Task<void> Attachment::replace_dead_connections() {
 
 void Attachment::drop_unserved(const std::vector<HandoffListed>& listed) {
   std::erase_if(server_ends_, [&](const UniqueFd& end) {
-    if (is_served(end, listed)) return false;
+    if (is_listed(end, listed)) return false;
     ::shutdown(end.get(), SHUT_RDWR);
     return true;
   });

@@ -8,7 +8,6 @@
 #include <utility>
 
 namespace nbdkit {
-namespace {
 
 std::optional<std::uint64_t> cookie_of(int socket) {
   std::uint64_t cookie;
@@ -16,8 +15,6 @@ std::optional<std::uint64_t> cookie_of(int socket) {
   if (::getsockopt(socket, SOL_SOCKET, SO_COOKIE, &cookie, &length) != 0) return std::nullopt;
   return cookie;
 }
-
-}  // namespace
 
 ConnectionMove::ConnectionMove(Loop& loop, const std::vector<UniqueFd>& ends, HandoffServe pattern)
     : loop_(loop), ends_(ends), pattern_(std::move(pattern)) {}

@@ -2,7 +2,9 @@
 // ConnectionMove: from one server to another, or back to the same one, without a lost request.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "async/loop.h"
@@ -10,6 +12,9 @@
 #include "handoff/handoff_client.h"
 
 namespace nbdkit {
+
+// The kernel's name of a socket (SO_COOKIE), the same for everybody who has it.
+std::optional<std::uint64_t> cookie_of(int socket);
 
 // All kernel connections of a device at once, because a server that does not share its data with
 // others closes it only with the last of them. One loop's; its thread only. The calls come in the
