@@ -192,12 +192,17 @@ class Cases:
         ask("extents", lambda: extents(8192, 0, 0))
         ask("one extent", lambda: extents(8192, 2048, nbd.CMD_FLAG_REQ_ONE))
         ask("read on", lambda: handle.pread(512, 0)[:1])
-        handle.shutdown()
+        try:
+            handle.shutdown()
+        except nbd.Error:
+            pass  # a server that had nothing more to do may be gone already
         return seen
 
 
 def main():
     server, kind = sys.argv[1:]
+    # What the servers say is not compared; what stops this program is told to who runs it.
+    sys.stderr = os.fdopen(os.dup(2), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     with tempfile.TemporaryDirectory(prefix="nbdkit-e2e-") as folder:
         cases = Cases(server, kind, folder)
