@@ -30,6 +30,7 @@ class Inbox {
 
   // The loop's thread only, from here on.
 
+  bool empty() const { return newest_.load(std::memory_order_relaxed) == nullptr; }
   // To be called before a wait: false when a job is already there and the loop must not sleep.
   bool prepare_to_sleep();
   void awake();

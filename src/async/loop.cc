@@ -113,10 +113,23 @@ int Loop::wait(std::span<epoll_event> events, Nanoseconds until) {
   return wait_for_events(events, until == Timers::kNever ? until : until - now_);
 }
 
+int Loop::look(std::span<epoll_event> events, Nanoseconds until) {
+  if (until <= now_ || !busy_poll_.begin()) return 0;
+  const Nanoseconds end = std::min(until, read_clock() + BusyPoll::kLongest);
+  int count = 0;
+  do {
+    count = wait_for_events(events, Nanoseconds(0));
+  } while (count == 0 && inbox_.empty() && read_clock() < end);
+  busy_poll_.end(count > 0 || !inbox_.empty());
+  return count;
+}
+
 void Loop::turn() {
   Nanoseconds until = next_turn_.empty() ? timers_.next() : now_;
-  int count = 0;
-  if (inbox_.prepare_to_sleep()) {
+  int count = look(events_, until);
+  if (count > 0) {
+    // There is no need to wait.
+  } else if (inbox_.prepare_to_sleep()) {
     count = wait(events_, until);
     inbox_.awake();
   } else {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Loop: one thread's epoll loop. What lives on a loop is used by its thread only and needs no lock.
 //
-// A turn: wait; run what other threads posted and what is due; tell the watchers; run the deferred
-// jobs; then those of the turn's end (where connections send everything that is ready with one
-// system call); and hand the turn's blocking calls to the workers under one lock.
+// A turn: wait (without sleeping for a moment where that pays: async/busy_poll.h); run what other
+// threads posted and what is due; tell the watchers; run the deferred jobs; then those of the
+// turn's end (where connections send everything that is ready with one system call); and hand the
+// turn's blocking calls to the workers under one lock.
 #pragma once
 
 #include <sys/epoll.h>
@@ -17,6 +18,7 @@
 #include <type_traits>
 
 #include "async/buffer_pool.h"
+#include "async/busy_poll.h"
 #include "async/gate.h"
 #include "async/inbox.h"
 #include "async/job.h"
@@ -105,6 +107,8 @@ class Loop {
   // The doors to the outside, for virtual time in tests.
   virtual Nanoseconds read_clock();
   virtual int wait(std::span<epoll_event> events, Nanoseconds until);
+  // Events that come before there is any need to sleep.
+  virtual int look(std::span<epoll_event> events, Nanoseconds until);
 
   int wait_for_events(std::span<epoll_event> events, Nanoseconds timeout);
   void set_now(Nanoseconds now) { now_ = now; }
@@ -136,6 +140,7 @@ class Loop {
   std::unique_ptr<std::byte[]> scratch_;
   std::atomic<bool> stopping_{false};
   const Result<void> opened_;
+  BusyPoll busy_poll_;
   std::array<epoll_event, kEventsMax> events_;
   int events_count_ = 0;  // Of events_, until they are dispatched.
 };

@@ -23,6 +23,8 @@ void* run_body(void* argument) {
 
 void Thread::set_policy(const ThreadPolicy& policy) { thread_policy = policy; }
 
+const ThreadPolicy& Thread::policy() { return thread_policy; }
+
 void Thread::serves() {
   if (!thread_policy.realtime) return;
   sched_param parameter{};

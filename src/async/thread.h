@@ -24,6 +24,7 @@ class Thread {
 
   // Before the first thread is started.
   static void set_policy(const ThreadPolicy& policy);
+  static const ThreadPolicy& policy();
   // In a thread that serves, first of all. What it starts is ordinary again.
   static void serves();
 

@@ -40,6 +40,7 @@ class TestLoop : private detail::TestLoopWorkers, public Loop {
  protected:
   Nanoseconds read_clock() override { return time_; }
   int wait(std::span<epoll_event> events, Nanoseconds until) override;
+  int look(std::span<epoll_event>, Nanoseconds) override { return 0; }
 
  private:
   Nanoseconds time_{0};
