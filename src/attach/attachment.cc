@@ -9,6 +9,7 @@
 #include <fstream>
 #include <utility>
 
+#include "attach/dead_timeout.h"
 #include "attach/device_node.h"
 #include "attach/privilege.h"
 #include "attach/udev.h"
@@ -189,6 +190,7 @@ Result<void> Attachment::listen_to_events() {
 
 Task<void> Attachment::connect() {
   backend_ = new_identifier();
+  log_begin_ = end_of_kernel_log();
   Result<void> listening = listen_to_events();
   if (!listening.ok()) co_await fail(std::move(listening).error());
   if (index_) {

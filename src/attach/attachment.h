@@ -69,6 +69,10 @@ class Attachment final : private DetachPeer {
   // outlives the Task.
   Task<UpgradeReport> upgrade(const UpgradeOptions& wanted);
 
+  // A device that was given up gets a server again; with `force` also when requests have failed
+  // since (attachment_recovery.cc).
+  Task<void> revive(bool force);
+
   // The device gets the size that its export has now, in bytes (attachment_resize.cc).
   Task<std::uint64_t> resize(bool may_shrink);
 
@@ -160,6 +164,7 @@ class Attachment final : private DetachPeer {
   Task<void> give_to_kernel(const std::vector<UniqueFd>& sockets);
   Result<void> check_same(const HandoffExport& successor) const;
   void give_up(std::string why);
+  Result<void> check_dead_timeout(bool force) const;
   Task<void> wait_for_recovery();
   void lose(std::string_view what);
   Task<void> fail_requests();
@@ -226,6 +231,7 @@ class Attachment final : private DetachPeer {
   Task<void> start_remote();
   Task<void> connect_to_remote(unsigned count, std::vector<UniqueFd>& kernel_ends);
   void remote_died(unsigned connections);
+  void begin_reconnecting();
   void tell_of_remote();
   Task<void> reconnect();
   Task<void> replace_dead(unsigned count);
@@ -284,6 +290,8 @@ class Attachment final : private DetachPeer {
   Nanoseconds served_since_{0};
   std::uint64_t restarts_ = 0;
   std::string last_error_;
+  // Of the kernel's log, from where on the driver must not have failed requests.
+  std::optional<std::uint64_t> log_begin_;
   enum class Change { none, preparing, moving } change_ = Change::none;  // of server or size
   std::unique_ptr<Successor> successor_;
   std::shared_ptr<Successor> spare_;  // also whoever makes it ready

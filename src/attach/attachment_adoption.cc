@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "attach/attachment.h"
+#include "attach/dead_timeout.h"
 #include "attach/keeper_identity.h"
 #include "handoff/handoff_door.h"
 #include "netlink/exit_code.h"
@@ -166,6 +167,8 @@ Result<void> Attachment::understand(const Json& state) {
   export_ = std::move(parsed).value();
   served_ = export_;
   backend_ = *state.find("backend")->as_string();
+  const Json* log = state.find("handover")->find("kernel_log");
+  if (log != nullptr) log_begin_ = log->as_unsigned();
   restarts_ = number_of(state, "restarts");
   upgrades_ = number_of(state, "upgrades");
   const Json* error = state.find("last_error");
@@ -204,6 +207,7 @@ Result<void> Attachment::read_options(const Json& handover, const LivingServer* 
   AttachOptions given = std::exchange(options_, std::move(saved.options));
   options_.index = index_;
   options_.reattach = given.reattach;
+  options_.force = given.force;
   options_.verbose = given.verbose;
   options_.foreground = given.foreground;
   missing_ = list_of(saved.missing_parameters);
@@ -282,6 +286,7 @@ Result<void> Attachment::check_can_start(const Json& handover) const {
 
 Task<void> Attachment::start_successor(const Json& handover) {
   Result<void> can = check_can_start(handover);
+  if (can.ok()) can = check_dead_timeout(options_.force);
   if (!can.ok()) co_await fail(std::move(can).error());
   if (!kept_memory_) kept_memory_.reset(::memfd_create("nbdkit-kept", MFD_CLOEXEC));
   if (!kept_memory_) co_await fail(os_error("memfd_create"));
@@ -291,6 +296,7 @@ Task<void> Attachment::start_successor(const Json& handover) {
   Result<void> back = co_await bring_back().as_result();
   if (back.ok()) {
     ++restarts_;
+    log_begin_ = end_of_kernel_log();
     co_return;
   }
   co_await server_->stop(true);
@@ -352,6 +358,7 @@ Json Attachment::handover() const {
       .set("program", to_json(HeldFile::of(program_.get(), numbers.program)))
       .set("named", std::move(named))
       .set("connections", std::move(connections))
+      .set("kernel_log", log_begin_ ? Json(*log_begin_) : Json())
       .set("export", to_json(export_));
   return json;
 }

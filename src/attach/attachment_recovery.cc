@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "attach/attachment.h"
+#include "attach/dead_timeout.h"
 #include "netlink/exit_code.h"
 
 namespace nbdkit {
@@ -75,6 +76,7 @@ Task<void> Attachment::recover() {
   }
   ++restarts_;
   dead_ = 0;
+  log_begin_ = end_of_kernel_log();
   served_since_ = loop_.now();
   server_->is_ready();
   watch_connections();
@@ -207,12 +209,49 @@ Task<void> Attachment::give_to_kernel(const std::vector<UniqueFd>& sockets) {
 }
 
 void Attachment::give_up(std::string why) {
-  set_state(
-      DeviceState::failed,
-      fmt::format("{}; requests wait for {} s and then fail; detach it (--detach --force) and "
-                  "attach it anew",
-                  why, options_.dead_timeout.count()));
+  set_state(DeviceState::failed,
+            fmt::format("{0}; requests wait for {1} s and then fail; mend it, then "
+                        "nbdkit-attach --reattach /dev/nbd{2}; or give it up: --detach --force",
+                        why, options_.dead_timeout.count(), *index_));
   log_.error("", "/dev/nbd{}: {}", *index_, reason_);
+}
+
+Task<void> Attachment::revive(bool force) {
+  if (state_ != DeviceState::failed) {
+    co_await fail(attach_error(ExitCode::busy, fmt::format("/dev/nbd{} has not been given up: it "
+                                                           "is {}",
+                                                           *index_, state_name(state_))));
+  }
+  Result<void> waits = check_dead_timeout(force);
+  if (!waits.ok()) co_await fail(std::move(waits).error());
+  restart_policy_ = RestartPolicy();
+  if (remote_) {
+    begin_reconnecting();
+  } else {
+    begin_recovery(last_error_);
+  }
+  while (recovering_) co_await loop_.sleep(kPause, gate_);
+  if (state_ == DeviceState::failed) {
+    co_await fail(attach_error(ExitCode::server_failed, last_error_));
+  }
+}
+
+Result<void> Attachment::check_dead_timeout(bool force) const {
+  DeadTimeout known = dead_timeout_of(*index_, log_begin_);
+  if (known == DeadTimeout::waits || force) return {};
+  if (known == DeadTimeout::expired) {
+    return attach_error(ExitCode::timeout,
+                        fmt::format("/dev/nbd{}: no server came within --dead-timeout ({} s), so "
+                                    "requests have failed and whoever uses the device has seen "
+                                    "errors: unmount and check it; --reattach --force serves it "
+                                    "again",
+                                    *index_, options_.dead_timeout.count()));
+  }
+  log_.warning("",
+               "/dev/nbd{}: whether requests have failed meanwhile cannot be told: the kernel's "
+               "log is not to be had, or not as far back",
+               *index_);
+  return {};
 }
 
 // What is cached can be written back by the next server: worth waiting for.

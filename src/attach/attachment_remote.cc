@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "attach/attachment.h"
+#include "attach/dead_timeout.h"
 #include "netlink/exit_code.h"
 
 namespace nbdkit {
@@ -62,6 +63,10 @@ void Attachment::remote_died(unsigned connections) {
     shut_down_connections();
     return lose("answered writes that were not flushed may be gone with the server");
   }
+  begin_reconnecting();
+}
+
+void Attachment::begin_reconnecting() {
   tell_of_remote();
   if (recovering_ || !gate_.enter()) return;
   recovering_ = true;
@@ -100,6 +105,7 @@ Task<void> Attachment::reconnect() {
     delay = std::min(2 * delay, kDelayMax);
   }
   ++restarts_;
+  log_begin_ = end_of_kernel_log();
   log_.warning("", "/dev/nbd{}: connected again after {:.1f} s", *index_,
                std::chrono::duration<double>(loop_.now() - began).count());
   set_state(DeviceState::connected, {});
@@ -130,6 +136,8 @@ Task<void> Attachment::adopt_remote() {
   // One that has died may have taken data along: it must not be replaced as if nothing had
   // happened.
   if (state_after_server_end(export_.survives, export_.read_only()) == DeviceState::lost) co_return;
+  Result<void> waits = check_dead_timeout(options_.force);
+  if (!waits.ok()) co_await fail(std::move(waits).error());
   std::vector<UniqueFd> kernel_ends;
   co_await connect_to_remote(options_.connections, kernel_ends);
   server_ends_.clear();

@@ -18,7 +18,7 @@ namespace {
 
 constexpr Milliseconds kLookEvery{500};  // whether a device that is to go is free
 
-// What detach and resize take; `lazy` only where it is given.
+// What detach, resize and reattach take; `lazy` only where it is given.
 Result<void> read_switches(const RpcCall& call, bool& force, bool* lazy) {
   const Json::Object* params = call.params.as_object();
   for (std::size_t i = 0; params != nullptr && i < params->size(); ++i) {
@@ -254,13 +254,14 @@ void Keeper::tell_manager(std::string_view notice) const {
 
 bool Keeper::knows(std::string_view method) const {
   return method == "status" || method == "detach" || method == "upgrade" || method == "resize" ||
-         method == "compare" || method == "metrics";
+         method == "reattach" || method == "compare" || method == "metrics";
 }
 
 Task<Json> Keeper::call(const RpcCall& call) {
   if (call.method == "detach") return call_detach(call);
   if (call.method == "upgrade") return call_upgrade(call);
   if (call.method == "resize") return call_resize(call);
+  if (call.method == "reattach") return call_reattach(call);
   if (call.method == "compare") return call_compare(call);
   if (!call.params.is_null() && !call.params.as_object()->empty()) {
     return Task<Json>(Error(std::errc::argument_out_of_domain,
@@ -339,6 +340,15 @@ Task<Json> Keeper::call_resize(const RpcCall& call) {
   if (!ready_) co_await fail(attach_error(ExitCode::busy, "the device is not attached yet"));
   std::uint64_t size = co_await attachment_.resize(force);
   co_return Json::object().set("size", size);
+}
+
+Task<Json> Keeper::call_reattach(const RpcCall& call) {
+  bool force = false;
+  Result<void> read = read_switches(call, force, nullptr);
+  if (!read.ok()) co_await fail(std::move(read).error());
+  if (!ready_) co_await fail(attach_error(ExitCode::busy, "the device is not attached yet"));
+  co_await attachment_.revive(force);
+  co_return Json::object().set("served", true);
 }
 
 Task<Json> Keeper::call_compare(const RpcCall& call) {

@@ -76,6 +76,7 @@ class Keeper final : private ControlHandler {
   Task<Json> call_detach(const RpcCall& call);
   Task<Json> call_upgrade(const RpcCall& call);
   Task<Json> call_resize(const RpcCall& call);
+  Task<Json> call_reattach(const RpcCall& call);
   Task<Json> call_compare(const RpcCall& call);
 
   const bool reattaches_;

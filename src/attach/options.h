@@ -45,6 +45,8 @@ struct AttachOptions {
   // Adopt the device if it is attached already. `plugin` may be empty then, and the rest counts
   // only for a device that is not.
   bool reattach = false;
+  // Also one whose requests have failed meanwhile, so that its user has seen errors.
+  bool force = false;
 };
 
 // What a successor is started from: the rest of AttachOptions is the device's, and stays.

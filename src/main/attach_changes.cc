@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "attach/attachment_status.h"
 #include "attach/upgrade_call.h"
 #include "main/attach_keeper.h"
 #include "netlink/sysfs.h"
@@ -17,6 +18,7 @@ namespace {
 // A plugin may take its time to load, and to open what it serves.
 constexpr Seconds kUpgradeMax{300};
 constexpr Seconds kResizeMax{60};
+constexpr Seconds kReviveMax{300};
 
 double milliseconds(Nanoseconds time) {
   return std::chrono::duration<double, std::milli>(time).count();
@@ -35,6 +37,19 @@ Result<void> upgrade_by_command(std::uint32_t index, const UpgradeOptions& optio
              index, milliseconds(report.value().hand_over + report.value().activate),
              milliseconds(report.value().hand_over), milliseconds(report.value().activate));
   return {};
+}
+
+Result<bool> revive_by_command(std::uint32_t index, bool force) {
+  Result<ControlClient> keeper = connect_keeper(index);
+  if (!keeper.ok()) return false;
+  Result<Json> status = keeper.value().call("status", {}, ControlClient::kAnswerMax);
+  if (!status.ok()) return std::move(status).error();
+  const Json* state = status.value().find("state");
+  if (state == nullptr || *state != Json(state_name(DeviceState::failed))) return false;
+  Json params = Json::object().set("force", force);
+  Result<Json> answer = keeper.value().call("reattach", std::move(params), kReviveMax);
+  if (!answer.ok()) return std::move(answer).error();
+  return true;
 }
 
 Result<void> resize_by_command(std::uint32_t index, bool may_shrink) {

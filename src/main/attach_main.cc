@@ -90,6 +90,11 @@ int print_node(const std::string& node, const NotifySocket& manager) {
 
 int attach(const AttachOptions& options, Attachment::StoredFiles stored,
            const NotifySocket& manager, int argc, char** argv) {
+  if (options.reattach && !options.foreground) {
+    Result<bool> revived = revive_by_command(*options.index, options.force);
+    if (!revived.ok()) return fail_with(revived.error());
+    if (revived.value()) return print_node(fmt::format("/dev/nbd{}", *options.index), manager);
+  }
   Result<NameTurn> turn = NameTurn::wait(options.name);
   if (!turn.ok()) return fail_with(turn.error());
   Result<std::string> there = find_named(options);

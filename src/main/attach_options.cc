@@ -22,7 +22,7 @@ constexpr auto kDescription =
     "Makes any nbdkit plugin a block device of this machine.\n\n"
     "  nbdkit-attach /dev/nbdN|- [options] PLUGIN [key=value...]\n"
     "  nbdkit-attach /dev/nbdN|- [options] nbd://HOST/EXPORT\n"
-    "  nbdkit-attach --reattach /dev/nbdN [[options] PLUGIN [key=value...]]\n"
+    "  nbdkit-attach --reattach [--force] /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --upgrade /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --resize [--force] /dev/nbdN\n"
     "  nbdkit-attach --detach [--force|--lazy] /dev/nbdN\n"
@@ -258,6 +258,7 @@ Result<void> understand_attach(RawOptions& raw, std::vector<std::string> rest,
   command.attach = std::move(raw.attach);
   command.attach.plugin = std::move(rest);
   command.attach.reattach = raw.reattach;
+  command.attach.force = raw.force;
   NBDKIT_TRY(check_name(command.attach.name));
   NBDKIT_TRY(understand_metrics(command.attach.metrics));
   NBDKIT_TRY(understand_swap(raw.swap, command.attach));
@@ -313,8 +314,8 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
         "--reattach, --upgrade, --resize, --detach, --list, --status and --watch exclude each "
         "other");
   }
-  if (raw.force && !raw.detach && !raw.resize)
-    return usage("--force goes with --detach or --resize");
+  if (raw.force && !raw.detach && !raw.resize && !raw.reattach)
+    return usage("--force goes with --detach, --resize or --reattach");
   if (raw.changes_data && !raw.upgrade) return usage("--changes-data goes with --upgrade");
   if (!raw.attach.metrics.empty() &&
       (raw.detach || raw.resize || raw.list || raw.status || raw.watch)) {
