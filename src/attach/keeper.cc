@@ -16,7 +16,8 @@
 namespace nbdkit {
 namespace {
 
-constexpr Milliseconds kLookEvery{500};  // whether a device that is to go is free
+constexpr std::size_t kFixedWorkers = 4;  // of a guarded keeper, which must not need another
+constexpr Milliseconds kLookEvery{500};   // whether a device that is to go is free
 
 // What detach, resize and reattach take; `lazy` only where it is given.
 Result<void> read_switches(const RpcCall& call, bool& force, bool* lazy) {
@@ -74,7 +75,11 @@ Result<void> Keeper::guard(SwapMode swap) {
   if (swap == SwapMode::off || guarded_ != SwapMode::off) return {};
   guarded_ = swap;
   guards_.take_rights();
-  guards_.lock(false);
+  // Real-time: what it writes and asks the kernel for needs memory that only the device could
+  // free, and only the reserves have.
+  guards_.lock();
+  Result<void> fixed = runtime_.workers().fix(kFixedWorkers);
+  if (!fixed.ok()) return std::move(fixed).error();
   if (guards_.complete()) return {};
   if (swap == SwapMode::on) {
     return attach_error(ExitCode::not_supported,

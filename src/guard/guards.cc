@@ -180,13 +180,12 @@ void Guards::spare_from_oom() {
   add(std::move(guard));
 }
 
-void Guards::lock(bool realtime) {
+void Guards::lock() {
   ::pthread_atfork(nullptr, nullptr, &be_ordinary_child);
   ThreadPolicy policy;
   policy.stack_size = kStackSize;
   Thread::set_policy(policy);
   lock_memory();
-  if (!realtime) return;
   be_realtime();
   policy.realtime = !guards_.back().missing();
   Thread::set_policy(policy);
@@ -277,7 +276,7 @@ Result<std::vector<Guard>> try_guards() {
   if (pid == 0) {
     Guards guards;
     guards.take_rights();
-    guards.lock(true);
+    guards.lock();
     guards.bound();
     std::string text = to_json(guards.all()).dump();
     ssize_t written = ::write(out.get(), text.data(), text.size());

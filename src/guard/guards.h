@@ -43,8 +43,8 @@ class Guards {
   // Instead of all of these, for whoever serves a kernel: its threads are not to wait for pages
   // that only they can write.
   void mind_the_kernel() { flush_flag(); }
-  // After it, and also in front of the first thread. `realtime`: for threads that serve.
-  void lock(bool realtime);
+  // After it, and also in front of the first thread. Those that serve are real-time from now on.
+  void lock();
   // When every thread is there.
   void bound();
 

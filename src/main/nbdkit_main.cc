@@ -342,7 +342,7 @@ Result<void> Program::announce() {
 }
 
 Result<Service::End> Program::serve() {
-  if (options_.swap != SwapMode::off) guards_.lock(true);
+  if (options_.swap != SwapMode::off) guards_.lock();
   trace("after_fork");
   NBDKIT_TRY(stack_.after_fork());
   Service service(options_, stack_, host_, *signals_, manager_, ledger_.get());

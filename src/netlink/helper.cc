@@ -181,7 +181,10 @@ Helper::~Helper() { NBDKIT_CHECK(!shared_->thread.has_value()); }
 Task<void> Helper::carry_out(std::shared_ptr<Call> call, Nanoseconds deadline) {
   if (shared_->closed) co_await fail(std::errc::operation_canceled);
   if (!shared_->thread) {
-    auto thread = Thread::start(name_, 0, [shared = shared_] { shared->work(); });
+    auto thread = Thread::start(name_, 0, [shared = shared_] {
+      Thread::serves();
+      shared->work();
+    });
     if (!thread.ok()) co_await fail(std::move(thread).error());
     shared_->thread.emplace(std::move(thread).value());
   }

@@ -27,7 +27,7 @@ int busy_from() {
 
 TEST(Realtime, WhoNeverWaitsIsOrdinaryAgain) {
   Guards guards;
-  guards.lock(true);
+  guards.lock();
   ASSERT_TRUE(guards.complete()) << guards.missing();
   for (int i = 0; i < 2; ++i) {
     int before = SCHED_OTHER;
