@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 
 namespace nbdkit {
@@ -27,16 +28,16 @@ Log::Log(std::string program, bool verbose, int fd)
 
 void Log::write(LogLevel level, std::string_view who, std::string_view text) {
   while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
-  std::string line;
-  line.reserve(program_.size() + who.size() + text.size() + 16);
-  line.append(program_).append(": ");
-  if (!who.empty()) line.append(who).append(": ");
-  line.append(word(level)).append(text);
-  if (line.size() >= kLogLineMax) line.resize(kLogLineMax - 1);
-  line.push_back('\n');
+  std::array<char, kLogLineMax> line;
+  std::size_t size = 0;
+  for (std::string_view part : {std::string_view(program_), std::string_view(": "), who,
+                                std::string_view(who.empty() ? "" : ": "), word(level), text}) {
+    size += part.copy(line.data() + size, line.size() - 1 - size);
+  }
+  line[size++] = '\n';
   // A log that cannot be written has nobody left to be told; the callers' errno is theirs.
   int saved = errno;
-  while (::write(fd_, line.data(), line.size()) < 0 && errno == EINTR) {
+  while (::write(fd_, line.data(), size) < 0 && errno == EINTR) {
   }
   errno = saved;
 }

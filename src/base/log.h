@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -32,19 +33,28 @@ class Log {
 
   template <typename... Args>
   void error(std::string_view who, fmt::format_string<Args...> format, Args&&... args) {
-    write(LogLevel::error, who, fmt::format(format, std::forward<Args>(args)...));
+    write_formatted(LogLevel::error, who, format, std::forward<Args>(args)...);
   }
   template <typename... Args>
   void warning(std::string_view who, fmt::format_string<Args...> format, Args&&... args) {
-    write(LogLevel::warning, who, fmt::format(format, std::forward<Args>(args)...));
+    write_formatted(LogLevel::warning, who, format, std::forward<Args>(args)...);
   }
   // Costs one branch unless the program is verbose.
   template <typename... Args>
   void debug(std::string_view who, fmt::format_string<Args...> format, Args&&... args) {
-    if (verbose_) write(LogLevel::debug, who, fmt::format(format, std::forward<Args>(args)...));
+    if (verbose_) write_formatted(LogLevel::debug, who, format, std::forward<Args>(args)...);
   }
 
  private:
+  // On the stack unless it is long: a request that fails may be one that memory waits for.
+  template <typename... Args>
+  void write_formatted(LogLevel level, std::string_view who, fmt::format_string<Args...> format,
+                       Args&&... args) {
+    fmt::memory_buffer text;
+    fmt::format_to(std::back_inserter(text), format, std::forward<Args>(args)...);
+    write(level, who, {text.data(), text.size()});
+  }
+
   std::string program_;
   bool verbose_;
   int fd_;

@@ -2,14 +2,18 @@
 // Result<T>: a T or an Error. The only way a function here reports failure.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cerrno>
 #include <concepts>
-#include <memory>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <variant>
+
+#include "base/error_text.h"
 
 namespace nbdkit {
 
@@ -18,22 +22,28 @@ namespace nbdkit {
 // value inside a co_await expression twice.
 class Error {
  public:
-  Error(std::errc error_code, std::string text)
-      : code(error_code),
-        detail_(text.empty() ? nullptr : std::make_unique<std::string>(std::move(text))) {}
+  Error(std::errc error_code, std::string_view text) : code(error_code), detail_(text) {}
 
   std::errc code;  // Decides what the peer is told (proto/errors.h).
 
-  std::string_view detail() const {
-    return detail_ ? std::string_view(*detail_) : std::string_view();
-  }
+  std::string_view detail() const { return detail_.view(); }
   // The detail, or the code in words when there is none: what an operator reads.
   std::string message() const;
 
  private:
-  std::unique_ptr<std::string> detail_;
+  ErrorText detail_;
 };
 
+// For what can fail in a request: the text is made without the heap.
+template <typename... Args>
+Error format_error(std::errc code, fmt::format_string<Args...> format, Args&&... args) {
+  fmt::memory_buffer text;
+  fmt::format_to(std::back_inserter(text), format, std::forward<Args>(args)...);
+  return Error(code, {text.data(), text.size()});
+}
+
+// What an errno means, in words.
+std::string_view os_words(int number);
 // An errno with the words "WHAT: why" as its detail.
 Error os_error(std::string_view what, int number = errno);
 
