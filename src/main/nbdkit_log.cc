@@ -123,7 +123,29 @@ void ServerLog::write_to_system_log(LogLevel level, std::string_view who,
   ::syslog(priority(level), "%.*s", static_cast<int>(line.size()), line.data());
 }
 
+Result<void> ServerLog::write_elsewhere() {
+  auto write = [this](LogLevel level, std::string_view who, std::string_view text) {
+    write_here(level, who, text);
+  };
+  Result<std::unique_ptr<LogRing>> ring = LogRing::start(write);
+  if (!ring.ok()) return std::move(ring).error();
+  ring_ = std::move(ring).value();
+  elsewhere_ = true;
+  return {};
+}
+
+void ServerLog::end_elsewhere() {
+  if (elsewhere_.exchange(false)) ring_->stop();
+}
+
 void ServerLog::write(LogLevel level, std::string_view who, std::string_view text) {
+  if (!elsewhere_) return write_here(level, who, text);
+  const int saved = errno;
+  ring_->push(level, who, text);
+  errno = saved;
+}
+
+void ServerLog::write_here(LogLevel level, std::string_view who, std::string_view text) {
   if (level == LogLevel::debug) return Log::write(level, who, text);
   const int saved = errno;
   switch (kind_) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "async/log_ring.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -35,11 +36,17 @@ class ServerLog final : public Log {
   // Nobody reads stderr any more: with LogTarget::automatic the system log is used from now on.
   void leave_terminal();
 
+  // From now on nobody who writes waits: a thread of the log's own does it.
+  Result<void> write_elsewhere();
+  // Writes what that thread still has, and ends it. What others say at this moment may be lost.
+  void end_elsewhere();
+
   void write(LogLevel level, std::string_view who, std::string_view text) override;
 
  private:
   class Journal;
 
+  void write_here(LogLevel level, std::string_view who, std::string_view text);
   void use_system_log();
   void write_to_system_log(LogLevel level, std::string_view who, std::string_view text) const;
 
@@ -49,6 +56,8 @@ class ServerLog final : public Log {
   UniqueFd file_;
   std::unique_ptr<Log> file_log_;
   std::unique_ptr<Journal> journal_;
+  std::atomic<bool> elsewhere_{false};
+  std::unique_ptr<LogRing> ring_;  // Last: what it uses is there until its end.
 };
 
 }  // namespace nbdkit

@@ -139,6 +139,7 @@ void Program::remove_folder() {
 
 // Without destructors: others still use what this process shares with them.
 void Program::leave(int status) {
+  log_.end_elsewhere();
   remove_folder();
   std::fflush(stdout);
   ::_exit(status);
@@ -342,7 +343,10 @@ Result<void> Program::announce() {
 }
 
 Result<Service::End> Program::serve() {
-  if (options_.swap != SwapMode::off) guards_.lock();
+  if (options_.swap != SwapMode::off) {
+    guards_.lock();
+    NBDKIT_TRY(log_.write_elsewhere());
+  }
   trace("after_fork");
   NBDKIT_TRY(stack_.after_fork());
   Service service(options_, stack_, host_, *signals_, manager_, ledger_.get());
@@ -380,6 +384,7 @@ int Program::live() {
   Result<void> open = open_sockets_and_fork();
   if (!open.ok()) return fail(open.error());
   Result<Service::End> end = serve();
+  log_.end_elsewhere();
   trace("cleanup");
   stack_.cleanup();
   if (!end.ok()) return fail(end.error());
