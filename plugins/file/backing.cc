@@ -40,14 +40,15 @@ Backing::Backing(OpenedFile file, Access access, bool keep_cached)
 }
 
 Error Backing::failed(std::string_view what, int number) const {
-  return os_error(fmt::format("{}: {}", file_.name, what), number);
+  return format_error(static_cast<std::errc>(number), "{}: {}: {}", file_.name, what,
+                      os_words(number));
 }
 
 Error Backing::already_lost() const {
-  return Error(std::errc::io_error,
-               fmt::format("{}: data was lost when it was written back; this fails until all "
-                           "clients have closed the file",
-                           file_.name));
+  return format_error(std::errc::io_error,
+                      "{}: data was lost when it was written back; this fails until all clients "
+                      "have closed the file",
+                      file_.name);
 }
 
 Result<void> Backing::check_alignment(const Request& request) const {
@@ -55,10 +56,9 @@ Result<void> Backing::check_alignment(const Request& request) const {
       (is_aligned(request.length, file_.align) || request.end() == file_.size)) {
     return {};
   }
-  return Error(std::errc::invalid_argument,
-               fmt::format("{}: offset {} and length {} are no multiples of {}, which direct=true "
-                           "needs",
-                           file_.name, request.offset, request.length, file_.align));
+  return format_error(std::errc::invalid_argument,
+                      "{}: offset {} and length {} are no multiples of {}, which direct=true needs",
+                      file_.name, std::uint64_t{request.offset}, request.length, file_.align);
 }
 
 std::size_t Backing::read_now(std::uint64_t offset, std::span<std::byte> bytes) {
@@ -103,8 +103,8 @@ Result<void> Backing::read_part(int fd, std::uint64_t offset, std::span<std::byt
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return failed("read", errno);
     if (n == 0) {
-      return Error(std::errc::io_error,
-                   fmt::format("{}: read at {}: the file has become shorter", file_.name, offset));
+      return format_error(std::errc::io_error, "{}: read at {}: the file has become shorter",
+                          file_.name, offset);
     }
     bytes = bytes.subspan(static_cast<std::size_t>(n));
     offset += static_cast<std::uint64_t>(n);

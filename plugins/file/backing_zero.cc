@@ -4,12 +4,10 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/uio.h>
 
 #include <algorithm>
 #include <array>
-#include <memory>
 
 #include "backing.h"
 #include "base/range.h"
@@ -19,7 +17,9 @@ namespace {
 
 constexpr int kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 constexpr int kZeroRange = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+// Never written: memory that is aligned for direct access, and costs nothing until it is read.
 constexpr std::size_t kZeroesSize = 256 * 1024;
+alignas(4096) constinit std::array<std::byte, kZeroesSize> zeroes{};
 
 bool is_unsupported(int number) {
   return number == EOPNOTSUPP || number == ENOSYS || number == ENOTTY || number == ENODEV;
@@ -119,17 +119,13 @@ Result<Backing::Way> Backing::zero_block_device(Request request) {
 
 Result<void> Backing::write_zeroes(std::uint64_t offset, std::uint64_t end) {
   if (offset == end) return {};
-  // Aligned for direct access.
-  void* memory = ::mmap(nullptr, kZeroesSize, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return std::errc::not_enough_memory;
   Result<void> result;
   while (offset < end && result.ok()) {
     std::size_t length =
         static_cast<std::size_t>(std::min<std::uint64_t>(end - offset, kZeroesSize));
-    result = write(offset, {static_cast<const std::byte*>(memory), length}, false);
+    result = write(offset, std::span(zeroes).first(length), false);
     offset += length;
   }
-  ::munmap(memory, kZeroesSize);
   return result;
 }
 

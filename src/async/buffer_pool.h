@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "base/result.h"
@@ -28,12 +29,14 @@ class Buffer {
 
  private:
   friend class BufferPool;
-  Buffer(BufferPool& pool, std::byte* data, std::size_t size, std::uint64_t owner)
-      : pool_(&pool), data_(data), size_(size), owner_(owner) {}
+  Buffer(BufferPool& pool, std::byte* data, std::size_t size, std::size_t size_class,
+         std::uint64_t owner)
+      : pool_(&pool), data_(data), size_(size), size_class_(size_class), owner_(owner) {}
 
   BufferPool* pool_ = nullptr;
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  std::size_t size_class_ = 0;
   std::uint64_t owner_ = 0;
 };
 
@@ -53,6 +56,25 @@ class BufferPool {
   // nobody yet, comes zeroed, because a plugin that fills it short must not leak foreign bytes.
   Result<Buffer> get(std::size_t size, std::uint64_t owner);
 
+  // Few sizes, so that a small buffer never takes the place of a large one: what comes to be needed
+  // is known from the requests that have been begun. Most of a kernel's are of a page or a few,
+  // what it writes to swap is put together to 128 KiB and more, up to 1280 KiB.
+  struct Stocked {
+    std::size_t size;
+    std::size_t count;
+  };
+  static constexpr std::array<Stocked, 3> kStock{{{16 << 10, 128}, {128 << 10, 48}, {2 << 20, 2}}};
+  static constexpr std::size_t kStockedSizeMax = kStock.back().size;
+
+  // Takes the memory for kStock now and keeps it; touched, so that it is there.
+  Result<void> stock();
+  bool is_stocked() const { return stock_ != nullptr; }
+  // Who asks first and gives back does not get more than is there. Not for sizes above
+  // kStockedSizeMax.
+  bool may_reserve(std::size_t size) const;
+  void reserve(std::size_t size) { ++reserved_[stock_of(size)]; }
+  void give_back(std::size_t size) { --reserved_[stock_of(size)]; }
+
  private:
   friend class Buffer;
   static constexpr std::size_t kClasses = 15;  // 4 KiB, 8 KiB ... 64 MiB
@@ -67,12 +89,21 @@ class BufferPool {
     std::uint64_t owner;
   };
 
-  void put(std::byte* data, std::size_t size, std::uint64_t owner);
+  static std::size_t stock_of(std::size_t size);
+  std::size_t class_for(std::size_t size) const;
+  bool is_of_stock(const std::byte* data) const;
+  void put(std::byte* data, std::size_t size_class, std::uint64_t owner);
   static std::byte* allocate(std::size_t size);
   static void free(std::byte* data, std::size_t size);
   static void clear(std::byte* data, std::size_t size);
 
+  struct Unmap {
+    void operator()(std::byte* memory) const;
+  };
+
   std::array<Unused*, kClasses> unused_{};
+  std::unique_ptr<std::byte, Unmap> stock_;
+  std::array<std::size_t, kStock.size()> reserved_{};
   std::size_t kept_bytes_ = 0;
 };
 

@@ -92,6 +92,60 @@ TEST(BufferPool, ManyBuffersAtOnceAreApart) {
   }
 }
 
+// How much memory a stock has, and where it lies.
+TEST(BufferPool, AStockHasRoomForWhatItSays) {
+  BufferPool pool;
+  ASSERT_TRUE(pool.stock().ok());
+  std::vector<Buffer> buffers;
+  std::byte* first = nullptr;
+  std::byte* last = nullptr;
+  std::size_t size = 0;
+  for (const BufferPool::Stocked& one : BufferPool::kStock) {
+    for (std::size_t i = 0; i < one.count; ++i) {
+      buffers.push_back(std::move(pool.get(i % 2 == 0 ? one.size : one.size / 2 + 1, 1)).value());
+      std::byte* at = buffers.back().bytes().data();
+      first = first == nullptr ? at : std::min(first, at);
+      last = std::max(last, at + one.size);
+      size += one.size;
+      EXPECT_TRUE(is_zero(buffers.back().bytes()));
+      fill(buffers.back(), 0xff);
+    }
+  }
+  EXPECT_EQ(static_cast<std::size_t>(last - first), size);
+  Buffer more = std::move(pool.get(4096, 1)).value();
+  Buffer large = std::move(pool.get(BufferPool::kStockedSizeMax + 1, 1)).value();
+  EXPECT_TRUE(more.bytes().data() < first || more.bytes().data() >= last);
+  EXPECT_TRUE(large.bytes().data() < first || large.bytes().data() >= last);
+  buffers.clear();
+  EXPECT_TRUE(is_zero(pool.get(4096, 2).value().bytes()));
+}
+
+TEST(BufferPool, WhatWasThereBeforeTheStockGoesBackWhereItCameFrom) {
+  BufferPool pool;
+  Buffer before = std::move(pool.get(8192, 1)).value();
+  ASSERT_TRUE(pool.stock().ok());
+  fill(before, 0xaa);
+  before.reset();
+  Buffer after = std::move(pool.get(8192, 1)).value();
+  EXPECT_TRUE(is_zero(after.bytes()));  // It is one of the stock's, of another size.
+}
+
+TEST(BufferPool, AsManyMayBeReservedAsThereAreOfTheirSize) {
+  BufferPool pool;
+  ASSERT_TRUE(pool.stock().ok());
+  for (const BufferPool::Stocked& one : BufferPool::kStock) {
+    for (std::size_t i = 0; i < one.count; ++i) {
+      ASSERT_TRUE(pool.may_reserve(one.size));
+      pool.reserve(one.size);
+    }
+    EXPECT_FALSE(pool.may_reserve(one.size));
+    EXPECT_FALSE(pool.may_reserve(one.size / 2 + 1));
+  }
+  pool.give_back(4096);
+  EXPECT_TRUE(pool.may_reserve(16384));
+  EXPECT_FALSE(pool.may_reserve(16385));
+}
+
 TEST(BufferPoolDeathTest, SizesOutOfRangeAreABug) {
   BufferPool pool;
   EXPECT_DEATH((void)pool.get(0, 1), "does not hold");

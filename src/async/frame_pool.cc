@@ -59,4 +59,10 @@ void frame_pool_put(void* frame, std::size_t size) noexcept {
   pool.free[slot] = node;
 }
 
+void frame_pool_stock(std::size_t size_max, std::size_t count) {
+  for (std::size_t size = kStep; kPooled && size <= size_max; size += kStep) {
+    for (std::size_t i = 0; i < count; ++i) frame_pool_put(::operator new(size), size);
+  }
+}
+
 }  // namespace nbdkit

@@ -195,6 +195,16 @@ Task<void> Loop::sleep(Nanoseconds delay, Gate& gate) {
   if (!whole) co_await fail(std::errc::operation_canceled);
 }
 
+Result<void> Loop::stock() {
+  if (buffers_.is_stocked()) return {};
+  NBDKIT_TRY(buffers_.stock());
+  frame_pool_stock(kStockedFrameMax, kStockedFrames);
+  timers_.reserve(kStockedTimers);
+  std::span<std::byte> whole = scratch();
+  std::fill(whole.begin(), whole.end(), std::byte{0});
+  return {};
+}
+
 std::span<std::byte> Loop::scratch() {
   if (!scratch_) {
     scratch_ = std::make_unique_for_overwrite<std::byte[]>(kScratchHeadroom + kScratchSize);

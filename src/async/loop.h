@@ -103,6 +103,14 @@ class Loop {
   std::span<std::byte> scratch();
   BufferPool& buffers() { return buffers_; }
 
+  // What kStockedRequests requests under way on this loop can need at a time.
+  static constexpr std::size_t kStockedRequests = 128;
+  static constexpr std::size_t kStockedFrameMax = 768;  // bytes of a coroutine's frame
+  static constexpr std::size_t kStockedFrames = 2 * kStockedRequests;  // of each size
+  static constexpr std::size_t kStockedTimers = 4 * kStockedRequests;
+  // Takes all of that now, so that no request needs memory. Once is enough.
+  Result<void> stock();
+
  protected:
   // The doors to the outside, for virtual time in tests.
   virtual Nanoseconds read_clock();

@@ -2,10 +2,12 @@
 #include "async/loop_pool.h"
 
 #include <algorithm>
+#include <future>
 #include <optional>
 #include <thread>
 #include <utility>
 
+#include "async/post.h"
 #include "base/check.h"
 
 namespace nbdkit {
@@ -59,7 +61,11 @@ Result<void> LoopPool::fix(std::size_t loops) {
     Result<Member*> added = add();
     if (!added.ok()) return std::move(added).error();
   }
-  return {};
+  // What is kept for coroutines is the thread's own.
+  std::promise<Result<void>> stocked;
+  Loop& first = members_.front()->loop;
+  post(first, [&first, &stocked] { stocked.set_value(first.stock()); });
+  return stocked.get_future().get();
 }
 
 Result<Loop*> LoopPool::acquire() {

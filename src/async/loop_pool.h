@@ -27,7 +27,8 @@ class LoopPool {
   // Makes the first loop. After that no client is turned away because threads or descriptors have
   // run out: those who come then share the loops that there are.
   Result<void> prepare();
-  // Makes as many and never another one.
+  // Makes as many and never another one. The first one, which is the first to get a connection, has
+  // all the memory for its requests (Loop::stock).
   Result<void> fix(std::size_t loops);
 
   // Any thread. Counts one more user on the loop until release().

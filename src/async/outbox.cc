@@ -27,6 +27,13 @@ void Outbox::add_piece(const void* data, std::size_t length) {
   pieces_.push_back({const_cast<void*>(data), length});
 }
 
+void Outbox::stock() {
+  pieces_.reserve(kStockedPieces);
+  blocks_kept_ = kStockedBlocks;
+  while (blocks_.size() < kStockedBlocks)
+    blocks_.push_back(std::make_unique<std::byte[]>(kBlockSize));
+}
+
 void Outbox::add_copy(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     if (block_used_ == kBlockSize) {
@@ -80,7 +87,7 @@ Result<bool> Outbox::send(ByteStream& stream) {
 void Outbox::clear() {
   pieces_.clear();
   first_ = bytes_ = messages_ = block_ = block_used_ = 0;
-  if (blocks_.size() > 1) blocks_.resize(1);  // One is what a connection keeps while idle.
+  if (blocks_.size() > blocks_kept_) blocks_.resize(blocks_kept_);
 }
 
 }  // namespace nbdkit

@@ -21,6 +21,14 @@ class Outbox {
   static constexpr std::size_t kMessagesMax = 512;
   static constexpr std::size_t kBytesMax = 2 * 1024 * 1024;
 
+  // What the stock below has room for: headers and error texts of kMessagesMax messages and of what
+  // ends while they cannot be sent.
+  static constexpr std::size_t kStockedPieces = 4096;
+  static constexpr std::size_t kStockedBlocks = 16;
+
+  // Takes now all the memory that it will need, and keeps it.
+  void stock();
+
   bool empty() const { return first_ == pieces_.size(); }
   // Whether it is time to send before more is added; a hint, not a limit.
   bool full() const { return messages_ >= kMessagesMax || bytes_ >= kBytesMax; }
@@ -58,6 +66,7 @@ class Outbox {
   std::uint64_t sent_ = 0;
   // Where copies live. Blocks never move, since pieces_ points into them.
   std::vector<std::unique_ptr<std::byte[]>> blocks_;
+  std::size_t blocks_kept_ = 1;  // while nothing is to be sent
   std::size_t block_ = 0;
   std::size_t block_used_ = 0;
 };

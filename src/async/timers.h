@@ -42,6 +42,8 @@ class Timers {
   void arm(Timer& timer, Nanoseconds when);
   void disarm(Timer& timer);
   Nanoseconds next() const { return heap_.empty() ? kNever : heap_.front()->when_; }
+  // Room for so many at a time.
+  void reserve(std::size_t timers) { heap_.reserve(timers); }
   // Runs what is due at `now`, earliest first.
   void run_expired(Nanoseconds now);
 

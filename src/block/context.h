@@ -64,6 +64,8 @@ class Context {
   bool kernel = false;         // the peer is the kernel's block device (handoff: "peer":"kernel")
   // Every write is to be durable before it is answered, whether the peer asks for it or not.
   bool write_through = false;
+  // No request needs memory that is not there when the connection begins (Loop::stock).
+  bool stocked = false;
   RequestLedger* ledger = nullptr;  // of a kernel's requests; outlives the connection
   Peer peer;
   ConnectionControl* control = nullptr;  // null when there is no client

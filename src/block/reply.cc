@@ -19,6 +19,12 @@ Result<std::span<std::byte>> Reply::buffer(std::size_t length) {
   return bytes;
 }
 
+void Reply::reserve() {
+  pieces_.reserve(kReserved);
+  buffers_.reserve(kReserved);
+  releases_.reserve(kReserved);
+}
+
 void Reply::lend(std::span<const std::byte> bytes, Job* release) {
   if (release != nullptr) releases_.push_back(release);
   size_ += bytes.size();

@@ -26,6 +26,9 @@ class Reply {
   Reply& operator=(const Reply&) = delete;
   ~Reply() { clear(); }
 
+  // Room for what an ordinary answer consists of.
+  void reserve();
+
   // Appends `length` bytes to be filled before the Task ends. 1 to BufferPool::kSizeMax.
   // Not zeroed, but never another client's data.
   Result<std::span<std::byte>> buffer(std::size_t length);
@@ -54,6 +57,8 @@ class Reply {
   std::span<const Piece> pieces() const { return pieces_; }
 
  private:
+  static constexpr std::size_t kReserved = 4;
+
   bool is_one_buffer() const;
 
   BufferPool& pool_;

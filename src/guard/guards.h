@@ -31,8 +31,9 @@ class Guards {
  public:
   // Of each thread that serves, the main one's part included.
   static constexpr std::size_t kStackSize = 256 * 1024;
-  // Kept ready in malloc's arena, so that it need not ask the kernel.
-  static constexpr std::size_t kWarmBytes = 8 << 20;
+  // Kept ready in malloc's arena, so that it need not ask the kernel: half of it is for the stock
+  // of a loop and a connection.
+  static constexpr std::size_t kWarmBytes = 5 << 20;
   // What may still be added to the data of the process when all is set up.
   static constexpr std::size_t kMarginBytes = 64 << 20;
   // How long a thread may keep a CPU to itself before it is one among others again.

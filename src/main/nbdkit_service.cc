@@ -29,7 +29,8 @@ Service::Service(const Options& options, LayerStack& stack, PluginHost& host,
                          (options.read_only || stack.contract().survives == Survives::durable)),
       loop_(runtime_.main_loop()),
       server_(runtime_, stack, log_,
-              {options.read_only, options.threads, options.handshake, ledger}),
+              {options.read_only, options.threads, options.handshake, ledger,
+               options.swap != SwapMode::off}),
       status_(loop_, server_, manager, stack.entries().front().name),
       store_(loop_, server_, log_, manager) {
   server_.observe(*this);

@@ -136,6 +136,7 @@ Connection::Connection(ConnectionId id, Loop& loop, LayerStack& stack, Log& log,
   context_.kernel = options_.kernel;
   // What is only flushed survives no crash, and the kernel's users expect no less than of a disk.
   context_.write_through = options_.kernel && stack.contract().survives == Survives::flushed;
+  context_.stocked = server_options.stocked;
   context_.control = this;
   if (options_.kernel) context_.ledger = server_options.ledger;
 }
@@ -228,6 +229,13 @@ void Connection::log_failure(const Error& error) {
 }
 
 Task<ConnectionEnd> Connection::serve(UniqueFd socket) {
+  if (context_.stocked) {
+    Result<void> stocked = loop_.stock();
+    if (!stocked.ok()) {
+      log_.warning(who_, "{}: requests may have to wait for some", stocked.error().message());
+      context_.stocked = false;
+    }
+  }
   context_.peer = peer_of(socket.get());
   socket_ = socket.get();
   SocketStream stream(std::move(socket));

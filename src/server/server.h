@@ -29,6 +29,7 @@ struct ServerOptions {
   std::size_t calls_max = 16;  // -t: blocking calls under way for one connection
   HandshakeRules handshake;
   RequestLedger* ledger = nullptr;  // of what kernels have asked for; outlives the server
+  bool stocked = false;             // --swap: a request must not need memory
 };
 
 using ConnectionId = std::uint64_t;

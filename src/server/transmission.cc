@@ -43,9 +43,11 @@ Transmission::Transmission(Context& context, ByteStream& stream, const Chain& de
       who_(who),
       can_write_(device.properties().can_write && !agreement.read_only),
       writes_through_(context.write_through && device.properties().can_fua),
+      stocked_(context.stocked),
       header_size_(agreement.extended_headers ? sizeof(ExtendedRequestWire) : sizeof(RequestWire)),
       share_(budget) {
   if (context.ledger != nullptr) ledger_ = context.ledger->lease();
+  if (stocked_) stock();
 }
 
 Transmission::~Transmission() { NBDKIT_CHECK(in_flight_ == 0 && !dirty_ && !again_queued_); }
@@ -290,14 +292,36 @@ bool Transmission::may_begin(const std::optional<RequestHeader>& header, std::si
   if (send_blocked_ || state_ == State::ending) return false;
   std::uint64_t bytes = header ? payload_bytes(*header) : 0;
   bool first = in_flight_ == 0 && sending_.empty();
-  bool fits = in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
-  if (!first && !fits) return false;
+  if (!first && !has_room(bytes)) return false;
   bool alone = header && in_flight_ > 0 && mark_of(*header) == LedgerMark::alone;
   if (alone || alone_) return false;
   if (header && !may_change(*header)) return pause();
   // Of a write that has not arrived completely, the rest counts when it comes.
   bool writes = header && header->command == Command::write;
+  // Another connection of this loop has all that there is.
+  if (in_stock(bytes) && !context_.buffers().may_reserve(bytes)) return first ? pause() : false;
   return afford(writes ? std::min(bytes, received - header_size_) : bytes);
+}
+
+bool Transmission::has_room(std::uint64_t bytes) const {
+  if (!stocked_) return in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
+  if (in_flight_ + sending_.size() >= kStockedRequestsMax) return false;
+  // What is too large for the stock goes alone.
+  return bytes <= BufferPool::kStockedSizeMax;
+}
+
+// Whether a request with so much data has to reserve its buffer.
+bool Transmission::in_stock(std::uint64_t bytes) const {
+  return stocked_ && bytes > 0 && bytes <= BufferPool::kStockedSizeMax;
+}
+
+void Transmission::stock() {
+  outbox_.stock();
+  left_.reserve(Loop::kScratchSize + kUnreadMax);
+  slots_.reserve(kStockedRequestsMax);
+  unused_.reserve(kStockedRequestsMax);
+  sending_.reserve(kStockedRequestsMax);
+  for (std::size_t i = 0; i < kStockedRequestsMax; ++i) unused_.push_back(&make_slot());
 }
 
 std::uint64_t Transmission::bytes_held() const {
@@ -383,7 +407,8 @@ std::span<const std::byte> Transmission::take_payload(const RequestHeader& heade
     answer_error(header, {NbdError::no_memory, "no memory for the payload"});
     return rest;
   }
-  partial_ = std::make_unique<Partial>(header, std::move(buffer).value());
+  partial_ = std::make_unique<Partial>(header, std::move(buffer).value(),
+                                       in_stock(header.length) ? &pool : nullptr);
   return rest;
 }
 
@@ -397,9 +422,10 @@ std::span<const std::byte> Transmission::take_partial(std::span<const std::byte>
 }
 
 void Transmission::finish_partial() {
-  std::unique_ptr<Partial> partial = std::move(partial_);
-  begin(partial->header,
-        Payload(std::move(partial->buffer), context_.buffers(), context_.connection()));
+  const RequestHeader header = partial_->header;
+  Payload payload(std::move(partial_->buffer), context_.buffers(), context_.connection());
+  partial_.reset();
+  begin(header, std::move(payload));
   mark_dirty();
 }
 

@@ -39,6 +39,8 @@ class Transmission final : private Watcher, private Job, private Timer {
  public:
   static constexpr std::size_t kRequestsMax = 256;                 // under way at once
   static constexpr std::uint64_t kBytesInFlightMax = 64ull << 20;  // one request always may
+  // The same with Context::stocked: as many as Linux's driver has under way on one connection.
+  static constexpr std::size_t kStockedRequestsMax = Loop::kStockedRequests;
   static constexpr std::size_t kRequestsPerTurn = 512;             // then others have their turn
   static constexpr std::uint32_t kDroppedPayloadMax = 128u << 20;  // of a write that is refused
   static constexpr std::uint64_t kPayloadStepBytes = 1u << 20;  // of a large one, received at once
@@ -105,6 +107,9 @@ class Transmission final : private Watcher, private Job, private Timer {
   void finish_partial();
   // Of `received` bytes, which begin with the header; null when it is none.
   bool may_begin(const std::optional<RequestHeader>& header, std::size_t received);
+  bool has_room(std::uint64_t bytes) const;
+  bool in_stock(std::uint64_t bytes) const;
+  void stock();
   std::uint64_t bytes_held() const;
   bool afford(std::uint64_t more);
   bool pause();
@@ -127,6 +132,7 @@ class Transmission final : private Watcher, private Job, private Timer {
   void begin(const RequestHeader& header, std::optional<Payload> payload);
   Task<void> dispatch(Slot& slot);
   void complete(Slot& slot, Result<void> result);
+  Slot& make_slot();
   Slot& take_slot();
   void retire(Slot& slot);
 
@@ -159,6 +165,7 @@ class Transmission final : private Watcher, private Job, private Timer {
   const std::string who_;
   const bool can_write_;
   const bool writes_through_;
+  const bool stocked_;
   const std::size_t header_size_;  // of a request
 
   State state_ = State::serving;

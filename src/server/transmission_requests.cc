@@ -170,19 +170,24 @@ Transmission::Refusal Transmission::check(const RequestHeader& header) const {
   return header.command == Command::flush ? Refusal{} : check_block_size(header);
 }
 
+Transmission::Slot& Transmission::make_slot() {
+  slots_.push_back(
+      std::make_unique<Slot>(context_.buffers(), context_.connection(), slots_.size()));
+  if (stocked_) slots_.back()->reply.reserve();
+  return *slots_.back();
+}
+
 Transmission::Slot& Transmission::take_slot() {
-  if (unused_.empty()) {
-    slots_.push_back(
-        std::make_unique<Slot>(context_.buffers(), context_.connection(), slots_.size()));
-    return *slots_.back();
-  }
+  if (unused_.empty()) return make_slot();
   Slot* slot = unused_.back();
   unused_.pop_back();
   return *slot;
 }
 
 void Transmission::retire(Slot& slot) {
-  bytes_in_flight_ -= payload_bytes(slot.header);
+  const std::uint64_t bytes = payload_bytes(slot.header);
+  bytes_in_flight_ -= bytes;
+  if (in_stock(bytes)) context_.buffers().give_back(bytes);
   share_.shrink_to(bytes_held());
   slot.reply.clear();
   slot.payload.reset();
@@ -196,7 +201,9 @@ void Transmission::begin(const RequestHeader& header, std::optional<Payload> pay
   slot.served = served_length(header);
   slot.payload = std::move(payload);
   ++in_flight_;
-  bytes_in_flight_ += payload_bytes(header);
+  const std::uint64_t bytes = payload_bytes(header);
+  bytes_in_flight_ += bytes;
+  if (in_stock(bytes)) context_.buffers().reserve(bytes);
   if (context_.log().verbose()) {
     context_.log().debug(who_, "{} count={} offset={} flags={:#x}", name(header.command),
                          header.length, header.offset, header.flags);
@@ -268,8 +275,8 @@ void Transmission::complete(Slot& slot, Result<void> result) {
   progress_ = true;
   mark_dirty();
   if (result.ok() && slot.header.command == Command::read && slot.reply.size() != slot.served) {
-    result = Error(std::errc::io_error, fmt::format("a layer answered {} bytes to a read of {}",
-                                                    slot.reply.size(), slot.served));
+    result = format_error(std::errc::io_error, "a layer answered {} bytes to a read of {}",
+                          slot.reply.size(), slot.served);
   }
   if (!result.ok() && !result.error().detail().empty()) {
     context_.log().error(who_, "{}: {}", name(slot.header.command), result.error().detail());

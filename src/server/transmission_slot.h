@@ -26,14 +26,26 @@ struct Transmission::Slot {
 
 // A write whose payload has not arrived completely.
 struct Transmission::Partial {
-  Partial(const RequestHeader& request, Buffer memory)
-      : header(request), buffer(std::move(memory)) {}
+  // `reserved_from`: where the buffer has been reserved, or null.
+  Partial(const RequestHeader& request, Buffer memory, BufferPool* reserved_from)
+      : header(request), buffer(std::move(memory)), reserved(reserved_from) {
+    if (reserved != nullptr) reserved->reserve(header.length);
+  }
+  Partial(const Partial&) = delete;
+  Partial& operator=(const Partial&) = delete;
+  ~Partial() {
+    if (reserved != nullptr) reserved->give_back(header.length);
+  }
 
   std::span<std::byte> rest() const { return buffer.bytes().subspan(got); }
   bool complete() const { return got == buffer.bytes().size(); }
 
-  RequestHeader header;
+  static void* operator new(std::size_t size) { return frame_pool_get(size); }
+  static void operator delete(void* memory, std::size_t size) { frame_pool_put(memory, size); }
+
+  const RequestHeader header;
   Buffer buffer;
+  BufferPool* const reserved;
   std::size_t got = 0;
 };
 
