@@ -104,8 +104,8 @@ foreach(module IN LISTS modules)
   endif()
 endforeach()
 
-# Programs that the scripts in tests/kernel run on the real kernel.
-file(GLOB probes CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/kernel/*_probe.cc)
+# Programs that the scripts in tests/kernel and tests/e2e run.
+file(GLOB probes CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*/*_probe.cc)
 foreach(probe IN LISTS probes)
   cmake_path(GET probe STEM name)
   add_executable(${name} ${probe})
@@ -113,6 +113,15 @@ foreach(probe IN LISTS probes)
   set_target_properties(${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests
     INSTALL_RPATH "$ORIGIN/../${NBDKIT_LIBDIR}")
+endforeach()
+
+# What scripts load in front of the C library.
+file(GLOB preloads CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*/*_preload.cc)
+foreach(preload IN LISTS preloads)
+  cmake_path(GET preload STEM name)
+  add_library(${name} MODULE ${preload})
+  set_target_properties(${name} PROPERTIES
+    PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 endforeach()
 
 add_dependencies(block_test nbdkit-nofilter-filter)
