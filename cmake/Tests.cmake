@@ -117,6 +117,9 @@ endforeach()
 
 # What scripts load in front of the C library.
 file(GLOB preloads CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*/*_preload.cc)
+if(NBDKIT_SANITIZE)
+  set(preloads)  # The sanitizers come first themselves.
+endif()
 foreach(preload IN LISTS preloads)
   cmake_path(GET preload STEM name)
   add_library(${name} MODULE ${preload})

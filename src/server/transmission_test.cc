@@ -75,7 +75,12 @@ struct Session {
         agreement(random_agreement()),
         sockets(small_sockets(static_cast<int>(2048 << dice.below(8)))),
         stream(std::move(sockets.theirs), scale, dice),
-        client(loop, std::move(sockets.ours), agreement, scale, dice) {}
+        client(loop, std::move(sockets.ours), agreement, scale, dice) {
+    context.stocked = dice.one_in(8);
+    if (context.stocked) {
+      EXPECT_TRUE(loop.stock().ok());
+    }
+  }
 
   Agreement random_agreement() {
     Agreement agreed;
@@ -198,7 +203,9 @@ void run(std::uint64_t seed) {
   EXPECT_FALSE(conductor.hung()) << session.client.answered() << " of " << session.client.requests()
                                  << " were answered";
   EXPECT_EQ(session.device->under_way() + session.device->lent(), 0u);
-  EXPECT_LE(session.device->most_under_way(), Transmission::kRequestsMax);
+  EXPECT_LE(session.device->most_under_way(), session.context.stocked
+                                                  ? Transmission::kStockedRequestsMax
+                                                  : Transmission::kRequestsMax);
   if (ending != Ending::vanish) session.client.take_the_rest();
   EXPECT_EQ(session.client.complaint(), "");
   bool orderly = ending == Ending::disconnect || ending == Ending::hang_up ||
