@@ -10,6 +10,8 @@
 
 #include <cerrno>
 
+#include "async/child.h"
+
 namespace nbdkit {
 namespace {
 
@@ -38,6 +40,7 @@ Result<pid_t> start_shell(const std::string& script) {
   int error = ::posix_spawn(&pid, "/bin/sh", nullptr, &attributes, arguments, environ);
   ::posix_spawnattr_destroy(&attributes);
   if (error != 0) return os_error("starting /bin/sh", error);
+  make_child_ordinary(pid);
   return pid;
 }
 

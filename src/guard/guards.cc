@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -19,6 +18,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "async/child.h"
 #include "async/thread.h"
 #include "base/unique_fd.h"
 
@@ -52,9 +52,6 @@ bool write_oom_score(const char* score) {
   std::size_t length = std::strlen(score);
   return file && ::write(file.get(), score, length) == static_cast<ssize_t>(length);
 }
-
-// A program that a plugin runs is not worth more than the machine's others.
-void be_ordinary_child() { (void)write_oom_score("0"); }
 
 void raise_limit(__rlimit_resource resource, rlim_t value) {
   rlimit limit{value, value};
@@ -181,7 +178,7 @@ void Guards::spare_from_oom() {
 }
 
 void Guards::lock() {
-  ::pthread_atfork(nullptr, nullptr, &be_ordinary_child);
+  make_children_ordinary();
   ThreadPolicy policy;
   policy.stack_size = kStackSize;
   Thread::set_policy(policy);

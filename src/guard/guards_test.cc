@@ -3,6 +3,16 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include "async/child.h"
 
 namespace nbdkit {
 namespace {
@@ -45,6 +55,66 @@ TEST(Guards, TryingThemChangesNothingHere) {
   }
   EXPECT_EQ(names, "io-flusher oom-score memory-lock real-time memory-bound ");
   EXPECT_EQ(::sched_getscheduler(0), SCHED_OTHER);
+}
+
+// oom_score_adj of `process`, or of the caller.
+int oom_score(const std::string& process) {
+  int score = 1000;
+  std::ifstream("/proc/" + process + "/oom_score_adj") >> score;
+  return score;
+}
+
+// A child that waits for its end; `start` says how it comes to be. Its score.
+template <typename Start>
+int score_of_child(Start start) {
+  int ends[2];
+  EXPECT_EQ(::pipe(ends), 0);
+  pid_t child = start(ends);
+  char ready = 0;
+  EXPECT_EQ(::read(ends[0], &ready, 1), 1);
+  int score = oom_score(std::to_string(child));
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  return score;
+}
+
+pid_t forked(int (&ends)[2]) {
+  pid_t child = ::fork();
+  if (child != 0) return child;
+  (void)!::write(ends[1], "x", 1);
+  for (;;) ::pause();
+}
+
+pid_t spawned(int (&ends)[2]) {
+  char sleep[] = "sleep", seconds[] = "600";
+  char* arguments[] = {sleep, seconds, nullptr};
+  pid_t child = 0;
+  EXPECT_EQ(::posix_spawn(&child, "/bin/sleep", nullptr, nullptr, arguments, environ), 0);
+  make_child_ordinary(child);
+  EXPECT_EQ(::write(ends[1], "x", 1), 1);
+  return child;
+}
+
+// Anybody may make himself a better candidate; what is checked is that it is not inherited.
+void check_children() {
+  std::ofstream("/proc/self/oom_score_adj") << 300;
+  EXPECT_EQ(score_of_child(&forked), 300);
+  EXPECT_EQ(score_of_child(&spawned), 300);
+  make_children_ordinary();
+  EXPECT_EQ(score_of_child(&forked), 0);
+  EXPECT_EQ(score_of_child(&spawned), 0);
+  EXPECT_EQ(oom_score("self"), 300);
+}
+
+TEST(Guards, ChildrenAreOrdinaryHoweverTheyAreMade) {
+  pid_t process = ::fork();  // Nothing of it can be taken back.
+  if (process == 0) {
+    check_children();
+    std::_Exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 1;
+  EXPECT_EQ(::waitpid(process, &status, 0), process);
+  EXPECT_EQ(status, 0);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <array>
 #include <chrono>
 
+#include "async/child.h"
 #include "base/check.h"
 #include "base/unique_fd.h"
 #include "netlink/exit_code.h"
@@ -73,6 +74,7 @@ Result<Child> spawn(const std::string& program, const std::vector<std::string>& 
   ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&files);
   if (error != 0) return os_error(program, error);
+  make_child_ordinary(pid);
   return Child{pid, std::move(reader)};
 }
 

@@ -15,6 +15,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "async/child.h"
 #include "base/unique_fd.h"
 
 namespace nbdkit {
@@ -67,6 +68,7 @@ Plan make_plan(const ProcessRun& run, std::array<int, 3> standard) {
   action.sa_handler = SIG_DFL;
   for (int number = 1; number < NSIG; ++number) ::sigaction(number, &action, nullptr);
   ::prctl(kSetIoFlusher, 0, 0, 0, 0);
+  make_child_ordinary(0);
   bool placed = true;
   // None of them is one of 0 to 2, which the server always has open.
   for (int to = 0; to < 3; ++to) placed = placed && ::dup2(plan.standard[to], to) == to;

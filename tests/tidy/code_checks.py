@@ -46,6 +46,7 @@ GLOBALS = {
     ("src/async/frame_pool.cc", "pool"): "an allocator has no other way to its thread's memory",
     ("src/async/thread.cc", "thread_policy"): "whoever starts a thread need not know what it is for",
     ("src/async/busy_poll.cc", "lookers"): "the processors are shared by all loops of a process",
+    ("src/async/child.cc", "children_are_ordinary"): "the handler of pthread_atfork() has no argument",
     ("src/base/error_text.cc", "places"): "an Error is made where nobody has memory to lend",
     ("src/base/error_text.cc", "next_place"): "where to look first in the above",
     ("src/async/task_test.cc", "allocations"): "operator new has no argument of ours",
