@@ -292,14 +292,13 @@ bool Transmission::may_begin(const std::optional<RequestHeader>& header, std::si
   if (send_blocked_ || state_ == State::ending) return false;
   std::uint64_t bytes = header ? payload_bytes(*header) : 0;
   bool first = in_flight_ == 0 && sending_.empty();
+  // The first always may: it does not wait for other connections of the same loop.
   if (!first && !has_room(bytes)) return false;
   bool alone = header && in_flight_ > 0 && mark_of(*header) == LedgerMark::alone;
   if (alone || alone_) return false;
   if (header && !may_change(*header)) return pause();
   // Of a write that has not arrived completely, the rest counts when it comes.
   bool writes = header && header->command == Command::write;
-  // Another connection of this loop has all that there is.
-  if (in_stock(bytes) && !context_.buffers().may_reserve(bytes)) return first ? pause() : false;
   return afford(writes ? std::min(bytes, received - header_size_) : bytes);
 }
 
@@ -307,7 +306,7 @@ bool Transmission::has_room(std::uint64_t bytes) const {
   if (!stocked_) return in_flight_ < kRequestsMax && bytes_in_flight_ + bytes <= kBytesInFlightMax;
   if (in_flight_ + sending_.size() >= kStockedRequestsMax) return false;
   // What is too large for the stock goes alone.
-  return bytes <= BufferPool::kStockedSizeMax;
+  return in_stock(bytes) ? context_.buffers().may_reserve(bytes) : bytes == 0;
 }
 
 // Whether a request with so much data has to reserve its buffer.
