@@ -18,7 +18,7 @@ ROOMS = {
     "server": "tls block proto async base",
     "handoff": "server block proto async base",
     "netlink": "async base",
-    "attach": "netlink handoff client guard block async base",
+    "attach": "netlink handoff client guard block async proto base",
     "main": "attach netlink handoff server client tls plugin_host guard block async proto base",
 }
 # plugins/nbd is the one module that is a client itself; two plugins are scripts.
