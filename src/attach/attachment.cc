@@ -22,17 +22,11 @@ constexpr std::uint64_t kSectorSize = 512;
 constexpr Seconds kNodeMax{5};     // until devtmpfs or udev has made the node
 constexpr Seconds kScanMax{60};    // the server has to read the partition table
 constexpr Seconds kSettleMax{10};  // udev looking at the new device
-constexpr Seconds kSetMax{10};     // a knob in sysfs
 constexpr Seconds kGoneMax{10};
 constexpr Seconds kPatience{2};  // with threads inside the kernel, at the end
 constexpr Milliseconds kPause{20};
 constexpr Seconds kStrangerMax{2};  // how long another keeper may have our device by mistake
 constexpr std::size_t kStrangersMax = 16;
-
-// With one connection the driver only looks at this interval whether a socket was replaced, so the
-// stall after a crash is this long. With several it kills the socket of a request that is older.
-constexpr Milliseconds kRecheckOfOne{1'000};
-constexpr Milliseconds kRecheckOfSeveral{30'000};
 
 std::string new_identifier() {
   std::ifstream file("/proc/sys/kernel/random/uuid");
@@ -260,6 +254,7 @@ Task<void> Attachment::make_usable() {
   Result<void> left = leave_files();
   if (!left.ok()) co_await fail(std::move(left).error());
   co_await set_recheck();
+  co_await set_device_queue();
   if (stopped()) co_await fail(std::errc::operation_canceled);
   co_await scan();
   Result<void> settled =
@@ -278,18 +273,6 @@ Task<void> Attachment::make_usable() {
                "what is written to /dev/nbd{} is in the server's memory: it is gone when the "
                "server ends, and then the device fails",
                *index_);
-}
-
-Task<void> Attachment::set_recheck() {
-  // With a request timeout the driver uses its timer for that.
-  if (options_.request_timeout > Seconds(0)) co_return;
-  Milliseconds usual = options_.connections > 1 ? kRecheckOfSeveral : kRecheckOfOne;
-  Milliseconds interval = options_.recheck.value_or(usual);
-  auto set = [sysfs = sysfs_, index = *index_, interval] {
-    return sysfs.set_io_timeout(index, interval);
-  };
-  Result<void> done = co_await node_.call(kSetMax, std::move(set)).as_result();
-  if (!done.ok()) log_.warning("", "--recheck: {}", done.error().message());
 }
 
 Task<void> Attachment::scan() {

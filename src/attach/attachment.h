@@ -22,6 +22,7 @@
 #include "attach/living_server.h"
 #include "attach/options.h"
 #include "attach/orphans.h"
+#include "attach/queue_settings.h"
 #include "attach/remote_source.h"
 #include "attach/restart_policy.h"
 #include "attach/run_folder.h"
@@ -143,6 +144,8 @@ class Attachment final : private DetachPeer {
   Task<std::uint32_t> connect_once();
   Task<void> make_usable();
   Task<void> set_recheck();
+  QueueNeeds queue_needs() const;
+  Task<void> set_device_queue();
   Task<void> scan();
   Result<void> leave_files();
   bool stopped() const;

@@ -35,6 +35,9 @@ Result<std::uint64_t> scan_device(const std::string& node, dev_t number) {
   if (!fd.ok()) return std::move(fd).error();
   std::uint64_t size = 0;
   if (::ioctl(fd.value().get(), BLKGETSIZE64, &size) < 0) return os_error(node);
+  // `blockdev --setro` of an earlier user. Whether the export can be written to is the driver's.
+  int read_only = 0;
+  if (::ioctl(fd.value().get(), BLKROSET, &read_only) < 0) return os_error(node);
   return size;
 }
 

@@ -13,8 +13,8 @@
 
 namespace nbdkit {
 
-// Opens the node once: that makes the kernel read the partition table, also without udev. Ends
-// with the device's size in bytes. no_such_file_or_directory while the node is missing.
+// Opens the node once: that makes the kernel read the partition table, also without udev. Nobody
+// before us has made it read-only then. Ends with the device's size in bytes. no_such_file_or_directory while the node is missing.
 Result<std::uint64_t> scan_device(const std::string& node, dev_t number);
 
 // Opens it exclusively and locks it: no mount, no udev while it is held. Busy when somebody has

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/parse.h"
@@ -27,6 +28,8 @@ struct AttachOptions {
   Seconds request_timeout{0};  // after which a socket is killed; 0: never
   // How often the driver looks whether the socket of a waiting request was replaced.
   std::optional<Milliseconds> recheck;
+  // Of the device's queue in the kernel: KEY and VALUE (queue_settings.h).
+  std::vector<std::pair<std::string, std::string>> queue;
   SwapMode swap = SwapMode::off;  // keeper and server are guarded against a lack of memory
   Seconds dead_timeout{60};       // how long requests wait when no server is there
 

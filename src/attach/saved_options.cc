@@ -10,12 +10,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "attach/queue_settings.h"
 #include "attach/server_command.h"
 
 namespace nbdkit {
 namespace {
 
 using Strings = std::vector<std::string>;
+using QueueChoices = std::vector<std::pair<std::string, std::string>>;
 
 // JSON has only UTF-8, and paths have any bytes.
 std::string encode(std::string_view text) {
@@ -52,6 +54,12 @@ Json encode(const Strings& texts) {
   return out;
 }
 
+Json encode(const QueueChoices& settings) {
+  Json out = Json::array();
+  for (const auto& [key, value] : settings) out.push(encode(fmt::format("{}={}", key, value)));
+  return out;
+}
+
 std::string name_of(std::string_view assignment) {
   return std::string(assignment.substr(0, assignment.find('=')));
 }
@@ -79,6 +87,7 @@ std::string dump(const SavedOptions& saved) {
       .set("request_timeout_s", options.request_timeout.count())
       .set("recheck_ms", options.recheck ? Json(options.recheck->count()) : Json())
       .set("dead_timeout_s", options.dead_timeout.count())
+      .set("queue", encode(options.queue))
       .set("swap", static_cast<std::int64_t>(options.swap))
       .set("server", encode(options.server))
       .set("folder", encode(options.folder))
@@ -173,6 +182,14 @@ Result<SavedOptions> parse_saved_options(std::string_view text) {
   // A keeper that did not know of names or metrics has given none.
   if (json.value().find("name") != nullptr) reader.read("name", options.name);
   if (json.value().find("metrics") != nullptr) reader.read("metrics", options.metrics);
+  if (json.value().find("queue") != nullptr) {
+    Strings settings;
+    reader.read("queue", settings);
+    for (const std::string& setting : settings) {
+      Result<std::pair<std::string, std::string>> parsed = parse_queue_setting(setting);
+      if (parsed.ok()) options.queue.push_back(std::move(parsed).value());
+    }
+  }
   options.request_timeout = Seconds(reader.number("request_timeout_s"));
   auto recheck = reader.optional_number("recheck_ms");
   if (recheck) options.recheck = Milliseconds(*recheck);
@@ -211,6 +228,7 @@ std::string_view first_difference(const AttachOptions& kept, const AttachOptions
   if (kept.user != given.user || kept.group != given.group) return "user or group";
   if (kept.connections != given.connections) return "number of connections";
   if (kept.swap != given.swap) return "guards of swap";
+  if (kept.queue != given.queue) return "settings of the queue";
   if (kept.metrics != given.metrics) return "address of the metrics";
   bool same_times = kept.request_timeout == given.request_timeout &&
                     kept.recheck == given.recheck && kept.dead_timeout == given.dead_timeout;

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "attach/metrics_server.h"
+#include "attach/queue_settings.h"
 #include "attach/remote_source.h"
 #include "base/parse.h"
 #include "netlink/exit_code.h"
@@ -55,6 +56,7 @@ struct RawOptions {
   std::string timeout = "0";
   std::string recheck;
   std::string dead_timeout = "60";
+  std::vector<std::string> queue;
   AttachOptions attach;
 };
 
@@ -97,6 +99,9 @@ void declare(CLI::App& app, RawOptions& raw) {
                  "how often the driver looks for a new server (1s; 30s with several connections)");
   app.add_option("--dead-timeout", raw.dead_timeout,
                  "how long requests wait when there is no server (60s)");
+  app.add_option("--queue", raw.queue, "KEY=VALUE of the device's queue in the kernel")
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_option("--filter", attach.filters, "a filter before the plugin; the first is outermost")
       ->take_all()
       ->allow_extra_args(false);
@@ -149,6 +154,11 @@ Result<void> understand_numbers(const RawOptions& raw, AttachOptions& attach) {
                              AttachOptions::kConnectionsMax));
   }
   attach.connections = static_cast<unsigned>(connections.value());
+  for (const std::string& setting : raw.queue) {
+    Result<std::pair<std::string, std::string>> parsed = parse_queue_setting(setting);
+    if (!parsed.ok()) return std::move(parsed).error();
+    attach.queue.push_back(std::move(parsed).value());
+  }
   return understand_times(raw, attach);
 }
 
@@ -398,7 +408,7 @@ Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
     app.parse(argc, argv);
     for (const char* option :
          {"--connections", "--export", "--timeout", "--recheck", "--dead-timeout", "--read-only",
-          "--foreground", "--swap", "--name", "--metrics"}) {
+          "--foreground", "--swap", "--name", "--metrics", "--queue"}) {
       if (app.count(option) > 0) raw.of_the_device = option;
     }
   } catch (const CLI::CallForHelp&) {

@@ -192,30 +192,25 @@ std::vector<NbdDevice> Sysfs::devices(bool attached_only) const {
   return devices;
 }
 
-Result<void> Sysfs::set_queue(std::uint32_t index, std::string_view knob,
-                              std::string_view value) const {
-  std::string path = fmt::format("{}/block/nbd{}/queue/{}", sys_, index, knob);
-  UniqueFd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
+std::string Sysfs::attribute_path(std::uint32_t index, std::string_view name) const {
+  return fmt::format("{}/block/nbd{}/{}", sys_, index, name);
+}
+
+std::optional<std::string> Sysfs::attribute(std::uint32_t index, std::string_view name) const {
+  return read_line(attribute_path(index, name));
+}
+
+Result<void> Sysfs::set_attribute(std::uint32_t index, std::string_view name,
+                                  std::string_view value) const {
+  UniqueFd file(::open(attribute_path(index, name).c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY));
   if (!file || ::write(file.get(), value.data(), value.size()) < 0) {
-    return os_error(fmt::format("/dev/nbd{}: setting {} to {}", index, knob, value));
+    return os_error(fmt::format("/dev/nbd{}: setting {} to {}", index, name, value));
   }
   return {};
 }
 
 Result<void> Sysfs::set_io_timeout(std::uint32_t index, Milliseconds timeout) const {
-  return set_queue(index, "io_timeout", std::to_string(timeout.count()));
-}
-
-Result<void> Sysfs::set_max_sectors_kb(std::uint32_t index, std::uint64_t kib) const {
-  return set_queue(index, "max_sectors_kb", std::to_string(kib));
-}
-
-Result<void> Sysfs::set_read_ahead_kb(std::uint32_t index, std::uint64_t kib) const {
-  return set_queue(index, "read_ahead_kb", std::to_string(kib));
-}
-
-Result<void> Sysfs::set_scheduler(std::uint32_t index, std::string_view name) const {
-  return set_queue(index, "scheduler", name);
+  return set_attribute(index, "queue/io_timeout", std::to_string(timeout.count()));
 }
 
 std::vector<NbdOpener> Sysfs::openers(std::uint32_t index) const {

@@ -84,15 +84,18 @@ class Sysfs {
   // queue/io_timeout: with one connection and no request timeout, how often the driver looks
   // whether the socket of a waiting request has been replaced.
   Result<void> set_io_timeout(std::uint32_t index, Milliseconds timeout) const;
-  Result<void> set_max_sectors_kb(std::uint32_t index, std::uint64_t kib) const;
-  Result<void> set_read_ahead_kb(std::uint32_t index, std::uint64_t kib) const;
-  Result<void> set_scheduler(std::uint32_t index, std::string_view name) const;
+
+  // A file in the device's folder, such as queue/scheduler: its first line. Absent when there is no
+  // such file, or what it is about is not there.
+  std::optional<std::string> attribute(std::uint32_t index, std::string_view name) const;
+  Result<void> set_attribute(std::uint32_t index, std::string_view name,
+                             std::string_view value) const;
 
   // Looks through every process that may be looked into, without opening the device.
   std::vector<NbdOpener> openers(std::uint32_t index) const;
 
  private:
-  Result<void> set_queue(std::uint32_t index, std::string_view knob, std::string_view value) const;
+  std::string attribute_path(std::uint32_t index, std::string_view name) const;
 
   std::string sys_;
   std::string proc_;

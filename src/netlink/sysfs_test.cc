@@ -164,12 +164,14 @@ TEST_F(SysfsTest, KnobsAreWritten) {
   put_idle(0);
   EXPECT_TRUE(sysfs().set_io_timeout(0, Milliseconds(2000)).ok());
   EXPECT_EQ(get("sys/block/nbd0/queue/io_timeout").substr(0, 4), "2000");
-  EXPECT_TRUE(sysfs().set_max_sectors_kb(0, 4096).ok());
+  EXPECT_EQ(sysfs().attribute(0, "queue/max_sectors_kb"), "128");
+  EXPECT_TRUE(sysfs().set_attribute(0, "queue/max_sectors_kb", "4096").ok());
   EXPECT_EQ(get("sys/block/nbd0/queue/max_sectors_kb").substr(0, 4), "4096");
-  auto absent = sysfs().set_scheduler(0, "none");
+  EXPECT_FALSE(sysfs().attribute(0, "queue/scheduler").has_value());
+  auto absent = sysfs().set_attribute(0, "queue/scheduler", "none");
   ASSERT_FALSE(absent.ok());
   EXPECT_EQ(absent.error().message(),
-            "/dev/nbd0: setting scheduler to none: No such file or directory");
+            "/dev/nbd0: setting queue/scheduler to none: No such file or directory");
 }
 
 TEST_F(SysfsTest, TheModuleIsSeen) {
