@@ -6,34 +6,21 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <utility>
 
 #include "attach/dead_timeout.h"
-#include "attach/device_node.h"
 #include "attach/privilege.h"
-#include "attach/udev.h"
 #include "netlink/exit_code.h"
 
 namespace nbdkit {
 namespace {
 
 constexpr std::uint64_t kSectorSize = 512;
-constexpr Seconds kNodeMax{5};     // until devtmpfs or udev has made the node
-constexpr Seconds kScanMax{60};    // the server has to read the partition table
-constexpr Seconds kSettleMax{10};  // udev looking at the new device
 constexpr Seconds kGoneMax{10};
 constexpr Seconds kPatience{2};  // with threads inside the kernel, at the end
 constexpr Milliseconds kPause{20};
 constexpr Seconds kStrangerMax{2};  // how long another keeper may have our device by mistake
 constexpr std::size_t kStrangersMax = 16;
-
-std::string new_identifier() {
-  std::ifstream file("/proc/sys/kernel/random/uuid");
-  std::string uuid;
-  std::getline(file, uuid);
-  return uuid;
-}
 
 }  // namespace
 
@@ -183,7 +170,7 @@ Result<void> Attachment::listen_to_events() {
 }
 
 Task<void> Attachment::connect() {
-  backend_ = new_identifier();
+  backend_ = new_backend();
   log_begin_ = end_of_kernel_log();
   Result<void> listening = listen_to_events();
   if (!listening.ok()) co_await fail(std::move(listening).error());
@@ -209,6 +196,7 @@ Task<void> Attachment::connect_any() {
       co_return;
     }
     index_.reset();
+    shield_.reset();
     server_ends_.clear();
     strangers_.push_back(chosen);
     bool reserved = locked.error().code == std::errc::device_or_resource_busy;
@@ -257,9 +245,8 @@ Task<void> Attachment::make_usable() {
   co_await set_device_queue();
   if (stopped()) co_await fail(std::errc::operation_canceled);
   co_await scan();
-  Result<void> settled =
-      co_await loop_.blocking([] { return settle_udev(kSettleMax); }).as_result();
-  if (!settled.ok()) log_.warning("", "{}", settled.error().message());
+  co_await let_udev_look();
+  if (shield_) co_await drop_shield();
   if (state_after_server_end(export_.survives, export_.read_only()) != DeviceState::lost) co_return;
   if (remote_) {
     log_.warning("",
@@ -273,28 +260,6 @@ Task<void> Attachment::make_usable() {
                "what is written to /dev/nbd{} is in the server's memory: it is gone when the "
                "server ends, and then the device fails",
                *index_);
-}
-
-Task<void> Attachment::scan() {
-  Result<NbdDevice> found = sysfs_.device(*index_);
-  if (!found.ok()) co_await fail(std::move(found).error());
-  NbdDevice device = std::move(found).value();
-  Nanoseconds until = loop_.now() + kNodeMax;
-  for (;;) {
-    auto look = [node = device.node(), number = device.number] {
-      return scan_device(node, number);
-    };
-    Result<std::uint64_t> size = co_await node_.call(kScanMax, std::move(look)).as_result();
-    if (size.ok() && size.value() == export_.size) co_return;
-    if (size.ok()) {
-      co_await fail(attach_error(
-          ExitCode::failure,
-          fmt::format("{} has {} bytes instead of {}", device.node(), size.value(), export_.size)));
-    }
-    bool missing = size.error().code == std::errc::no_such_file_or_directory;
-    if (!missing || stopped() || loop_.now() >= until) co_await fail(std::move(size).error());
-    co_await loop_.sleep(kPause, gate_);
-  }
 }
 
 bool Attachment::stopped() const { return interrupted_ || !server_->end().empty(); }
@@ -419,6 +384,7 @@ Task<void> Attachment::close() {
   if (spared_ && !recovering_) server_->let_go();
   co_await server_->stop(interrupted_ || recovering_);
   events_.reset();
+  shield_.reset();
   co_await gate_.drained();
   co_await end_spare();
   if (folder_ && !traces_.door.empty()) folder_->remove_file(traces_.door);

@@ -27,6 +27,7 @@
 #include "attach/restart_policy.h"
 #include "attach/run_folder.h"
 #include "attach/saved_options.h"
+#include "attach/scan_shield.h"
 #include "attach/server_lock.h"
 #include "attach/server_process.h"
 #include "attach/suspects.h"
@@ -135,6 +136,7 @@ class Attachment final : private DetachPeer {
   Result<void> check_export() const;
   std::uint64_t device_block_size() const;
   Task<void> give_connections(std::vector<UniqueFd>& kernel_ends);
+  Task<void> serve_connections(std::size_t first);
   bool will_be_new() const;
   ConnectRequest connect_request(const std::vector<UniqueFd>& kernel_ends) const;
   Result<void> listen_to_events();
@@ -146,7 +148,6 @@ class Attachment final : private DetachPeer {
   Task<void> set_recheck();
   QueueNeeds queue_needs() const;
   Task<void> set_device_queue();
-  Task<void> scan();
   Result<void> leave_files();
   bool stopped() const;
   bool over() const { return closed_ || interrupted_; }
@@ -154,6 +155,13 @@ class Attachment final : private DetachPeer {
   void cut_off();
   void server_ended();
   void take_events();
+
+  // attachment_scan.cc
+  std::string new_backend() const;
+  Task<void> scan();
+  Task<void> let_udev_look();
+  Result<void> raise_shield();
+  Task<void> drop_shield();
 
   // After the server has ended by itself: attachment_recovery.cc.
   void begin_recovery(std::string why);
@@ -273,6 +281,7 @@ class Attachment final : private DetachPeer {
   HandoffExport export_;           // what the device promises
   HandoffExport served_;           // what the server has, which may be more
   std::vector<UniqueFd> server_ends_;     // ours, of the connections
+  std::optional<ScanShield> shield_;      // in the place of the server, until nobody looks
   std::unique_ptr<RemoteSource> remote_;  // in the place of a server of ours
   std::vector<UniqueFd> remote_sockets_;  // which the kernel is to get
   std::vector<std::uint32_t> strangers_;  // devices that the kernel chose and others have locked

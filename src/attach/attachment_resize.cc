@@ -54,6 +54,13 @@ Result<void> Attachment::check_size(std::uint64_t size, bool may_shrink) const {
                     "that is not 0; change its size",
                     size, block));
   }
+  if (!options_.scan) {
+    return attach_error(
+        ExitCode::not_supported,
+        fmt::format("the export has {} bytes and the device {}, which it keeps: with another "
+                    "size the kernel would look for partitions (--no-scan)",
+                    size, export_.size));
+  }
   if (size > export_.size || may_shrink) return {};
   return attach_error(
       ExitCode::invalid_value,

@@ -72,11 +72,7 @@ Task<HandoffExport> Attachment::ask_server() {
 
 // As many as are missing.
 Task<void> Attachment::give_connections(std::vector<UniqueFd>& kernel_ends) {
-  HandoffServe serve;
-  serve.export_name = options_.export_name;
-  serve.kernel = true;
-  serve.size = served_.size;
-  serve.flags = export_.transmission_flags;
+  const std::size_t served = server_ends_.size();
   while (server_ends_.size() < options_.connections) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
@@ -84,7 +80,25 @@ Task<void> Attachment::give_connections(std::vector<UniqueFd>& kernel_ends) {
     }
     kernel_ends.emplace_back(ends[0]);
     server_ends_.emplace_back(ends[1]);
-    Result<HandoffServed> served = co_await server_->handoff().serve(ends[1], serve).as_result();
+  }
+  if (!made_ && !options_.scan) {
+    Result<void> shielded = raise_shield();
+    if (!shielded.ok()) co_await fail(std::move(shielded).error());
+    co_return;
+  }
+  co_await serve_connections(served);
+}
+
+// All but the first ones.
+Task<void> Attachment::serve_connections(std::size_t first) {
+  HandoffServe serve;
+  serve.export_name = options_.export_name;
+  serve.kernel = true;
+  serve.size = served_.size;
+  serve.flags = export_.transmission_flags;
+  for (std::size_t i = first; i < server_ends_.size(); ++i) {
+    int end = server_ends_[i].get();
+    Result<HandoffServed> served = co_await server_->handoff().serve(end, serve).as_result();
     if (!served.ok() && !interrupted_) co_await server_->explain(std::move(served).error());
     if (!served.ok()) co_await fail(std::move(served).error());
   }

@@ -67,6 +67,13 @@ Result<void> flush_device(int fd, const std::string& node) {
   return {};
 }
 
+Result<void> forget_cached(const std::string& node, dev_t number) {
+  Result<UniqueFd> fd = open_node(node, number, 0);
+  if (!fd.ok()) return std::move(fd).error();
+  if (::ioctl(fd.value().get(), BLKFLSBUF, 0) < 0) return os_error(node + ": BLKFLSBUF");
+  return {};
+}
+
 void drop_partitions(int fd) {
   for (int number = 1; number < kPartitionsMax; ++number) {
     blkpg_partition partition{};

@@ -14,7 +14,8 @@
 namespace nbdkit {
 
 // Opens the node once: that makes the kernel read the partition table, also without udev. Nobody
-// before us has made it read-only then. Ends with the device's size in bytes. no_such_file_or_directory while the node is missing.
+// before us has made it read-only then. Ends with the device's size in bytes.
+// no_such_file_or_directory while the node is missing.
 Result<std::uint64_t> scan_device(const std::string& node, dev_t number);
 
 // Opens it exclusively and locks it: no mount, no udev while it is held. Busy when somebody has
@@ -24,6 +25,9 @@ Result<UniqueFd> claim_device(const std::string& node, dev_t number);
 // Everything that was written reaches the server and is flushed there; the page cache is empty
 // afterwards.
 Result<void> flush_device(int fd, const std::string& node);
+
+// What the page cache has of it is read anew, unless it is dirty or in use.
+Result<void> forget_cached(const std::string& node, dev_t number);
 
 // Takes the partitions away. Those that are in use stay.
 void drop_partitions(int fd);

@@ -30,6 +30,7 @@ struct AttachOptions {
   std::optional<Milliseconds> recheck;
   // Of the device's queue in the kernel: KEY and VALUE (queue_settings.h).
   std::vector<std::pair<std::string, std::string>> queue;
+  bool scan = true;               // the kernel looks for partitions, udev for file systems
   SwapMode swap = SwapMode::off;  // keeper and server are guarded against a lack of memory
   Seconds dead_timeout{60};       // how long requests wait when no server is there
 

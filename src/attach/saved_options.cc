@@ -87,6 +87,7 @@ std::string dump(const SavedOptions& saved) {
       .set("request_timeout_s", options.request_timeout.count())
       .set("recheck_ms", options.recheck ? Json(options.recheck->count()) : Json())
       .set("dead_timeout_s", options.dead_timeout.count())
+      .set("scan", options.scan)
       .set("queue", encode(options.queue))
       .set("swap", static_cast<std::int64_t>(options.swap))
       .set("server", encode(options.server))
@@ -182,6 +183,7 @@ Result<SavedOptions> parse_saved_options(std::string_view text) {
   // A keeper that did not know of names or metrics has given none.
   if (json.value().find("name") != nullptr) reader.read("name", options.name);
   if (json.value().find("metrics") != nullptr) reader.read("metrics", options.metrics);
+  if (json.value().find("scan") != nullptr) reader.read("scan", options.scan);
   if (json.value().find("queue") != nullptr) {
     Strings settings;
     reader.read("queue", settings);
@@ -228,6 +230,7 @@ std::string_view first_difference(const AttachOptions& kept, const AttachOptions
   if (kept.user != given.user || kept.group != given.group) return "user or group";
   if (kept.connections != given.connections) return "number of connections";
   if (kept.swap != given.swap) return "guards of swap";
+  if (kept.scan != given.scan) return "permission to scan";
   if (kept.queue != given.queue) return "settings of the queue";
   if (kept.metrics != given.metrics) return "address of the metrics";
   bool same_times = kept.request_timeout == given.request_timeout &&

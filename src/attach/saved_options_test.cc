@@ -19,6 +19,7 @@ AttachOptions every_option() {
   options.export_name = "a \xff name%41";
   options.name = "root-of-vm1";
   options.metrics = ":9109";
+  options.scan = false;
   options.queue = {{"scheduler", "kyber"}, {"read_ahead_kb", "4096"}};
   options.request_timeout = Seconds(30);
   options.recheck = Milliseconds(250);
@@ -56,6 +57,7 @@ TEST(SavedOptionsTest, EverythingComesBack) {
   EXPECT_EQ(back.group, options.group);
   EXPECT_EQ(back.metrics, options.metrics);
   EXPECT_EQ(back.queue, options.queue);
+  EXPECT_FALSE(back.scan);
   EXPECT_EQ(back.filters, options.filters);
   EXPECT_EQ(back.server_options, options.server_options);
   EXPECT_EQ(back.plugin, options.plugin);

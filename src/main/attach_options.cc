@@ -99,6 +99,8 @@ void declare(CLI::App& app, RawOptions& raw) {
                  "how often the driver looks for a new server (1s; 30s with several connections)");
   app.add_option("--dead-timeout", raw.dead_timeout,
                  "how long requests wait when there is no server (60s)");
+  app.add_flag("--no-scan{false}", attach.scan,
+               "nobody looks for partitions and file systems on it: for images of strangers");
   app.add_option("--queue", raw.queue, "KEY=VALUE of the device's queue in the kernel")
       ->take_all()
       ->allow_extra_args(false);
@@ -202,7 +204,7 @@ Result<void> understand_remote(AttachOptions& attach, bool may_be_direct) {
   }
   const bool plain = attach.filters.empty() && attach.server_options.empty() &&
                      attach.server.empty() && attach.user.empty() && attach.group.empty() &&
-                     attach.swap == SwapMode::off;
+                     attach.swap == SwapMode::off && attach.scan;
   if (may_be_direct && plain && is_kernel_uri(address)) {
     Result<RemoteOptions> remote = RemoteSource::parse(attach);
     if (!remote.ok()) return usage(remote.error().message());
@@ -408,7 +410,7 @@ Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
     app.parse(argc, argv);
     for (const char* option :
          {"--connections", "--export", "--timeout", "--recheck", "--dead-timeout", "--read-only",
-          "--foreground", "--swap", "--name", "--metrics", "--queue"}) {
+          "--foreground", "--swap", "--name", "--metrics", "--queue", "--no-scan"}) {
       if (app.count(option) > 0) raw.of_the_device = option;
     }
   } catch (const CLI::CallForHelp&) {
