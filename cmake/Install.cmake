@@ -14,6 +14,8 @@ install(FILES ${public_headers} DESTINATION include)
 file(GLOB completions CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/dist/completions/*)
 install(FILES ${completions} DESTINATION share/bash-completion/completions)
 
+install(FILES ${CMAKE_SOURCE_DIR}/dist/udev/59-nbdkit.rules DESTINATION lib/udev/rules.d)
+
 # systemd wants absolute paths, so these are the one thing that knows where it is installed.
 file(GLOB units RELATIVE ${CMAKE_SOURCE_DIR}/dist/systemd CONFIGURE_DEPENDS
      ${CMAKE_SOURCE_DIR}/dist/systemd/*.in)
