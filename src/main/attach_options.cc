@@ -13,6 +13,7 @@
 #include "attach/queue_settings.h"
 #include "attach/remote_source.h"
 #include "base/parse.h"
+#include "main/attach_nbdtab.h"
 #include "netlink/exit_code.h"
 #include "netlink/sysfs.h"
 
@@ -23,6 +24,7 @@ constexpr auto kDescription =
     "Makes any nbdkit plugin a block device of this machine.\n\n"
     "  nbdkit-attach /dev/nbdN|- [options] PLUGIN [key=value...]\n"
     "  nbdkit-attach /dev/nbdN|- [options] nbd://HOST/EXPORT\n"
+    "  nbdkit-attach /dev/nbdN [options]        (from /etc/nbdtab)\n"
     "  nbdkit-attach --reattach [--force] /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --upgrade /dev/nbdN [[options] PLUGIN [key=value...]]\n"
     "  nbdkit-attach --resize [--force] /dev/nbdN\n"
@@ -57,6 +59,7 @@ struct RawOptions {
   std::string recheck;
   std::string dead_timeout = "60";
   std::vector<std::string> queue;
+  std::string nbdtab;
   AttachOptions attach;
 };
 
@@ -99,6 +102,7 @@ void declare(CLI::App& app, RawOptions& raw) {
                  "how often the driver looks for a new server (1s; 30s with several connections)");
   app.add_option("--dead-timeout", raw.dead_timeout,
                  "how long requests wait when there is no server (60s)");
+  app.add_option("--nbdtab", raw.nbdtab, "where a device without a plugin is looked up");
   app.add_flag("--no-scan{false}", attach.scan,
                "nobody looks for partitions and file systems on it: for images of strangers");
   app.add_option("--queue", raw.queue, "KEY=VALUE of the device's queue in the kernel")
@@ -383,6 +387,13 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
   return command;
 }
 
+// A device alone: what is to be attached to it stands there.
+bool asks_nbdtab(const RawOptions& raw, const std::vector<std::string>& rest) {
+  const bool other = raw.detach || raw.upgrade || raw.resize || raw.list || raw.status ||
+                     raw.watch || raw.reattach || raw.version || raw.swap == "check";
+  return !other && rest.empty() && !raw.device.empty() && raw.device != "-";
+}
+
 }  // namespace
 
 // CLI11 would take the next word for the value.
@@ -398,8 +409,7 @@ Result<void> refuse_empty_values(int argc, char* const* argv) {
   return {};
 }
 
-Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
-  NBDKIT_TRY(refuse_empty_values(argc, argv));
+Result<AttachCommand> parse_words(std::vector<const char*> words, bool with_nbdtab) {
   RawOptions raw;
   CLI::App app{kDescription, "nbdkit-attach"};
   app.set_help_flag("--help", "print this");
@@ -407,10 +417,10 @@ Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
   app.prefix_command();
   declare(app, raw);
   try {
-    app.parse(argc, argv);
+    app.parse(static_cast<int>(words.size()), words.data());
     for (const char* option :
          {"--connections", "--export", "--timeout", "--recheck", "--dead-timeout", "--read-only",
-          "--foreground", "--swap", "--name", "--metrics", "--queue", "--no-scan"}) {
+          "--foreground", "--swap", "--name", "--metrics", "--queue", "--no-scan", "--nbdtab"}) {
       if (app.count(option) > 0) raw.of_the_device = option;
     }
   } catch (const CLI::CallForHelp&) {
@@ -421,7 +431,28 @@ Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
   } catch (const CLI::ParseError& error) {
     return usage(error.what());
   }
-  return understand(raw, app.remaining());
+  std::vector<std::string> rest = app.remaining();
+  const bool asks = with_nbdtab && asks_nbdtab(raw, rest);
+  if (with_nbdtab && !asks && !raw.nbdtab.empty()) {
+    return usage(fmt::format("--nbdtab={}: goes with a device alone", raw.nbdtab));
+  }
+  if (!asks) return understand(raw, std::move(rest));
+  const std::string file = raw.nbdtab.empty() ? std::string(kNbdtab) : raw.nbdtab;
+  Result<NbdtabLine> line = read_nbdtab(file, raw.device);
+  if (!line.ok()) return std::move(line).error();
+  // As if it had been written here.
+  for (const std::string& word : line.value().options) words.push_back(word.c_str());
+  for (const std::string& word : line.value().plugin) words.push_back(word.c_str());
+  Result<AttachCommand> command = parse_words(std::move(words), false);
+  if (command.ok() && command.value().action != AttachCommand::Action::attach) {
+    return usage(fmt::format("{}: only options of an attachment can stand there", file));
+  }
+  return command;
+}
+
+Result<AttachCommand> parse_attach_command(int argc, char* const* argv) {
+  NBDKIT_TRY(refuse_empty_values(argc, argv));
+  return parse_words(std::vector<const char*>(argv, argv + argc), true);
 }
 
 }  // namespace nbdkit
