@@ -21,6 +21,7 @@ struct AttachOptions {
   bool read_only = false;
   bool verbose = false;
   bool foreground = false;
+  bool scope = false;  // keeper and server leave the cgroup that they are started in
   unsigned connections = 1;
   std::string export_name;
   std::string name;     // the user's for the attachment; empty: none

@@ -23,6 +23,7 @@
 #include "main/attach_name.h"
 #include "main/attach_options.h"
 #include "main/attach_report.h"
+#include "main/attach_scope.h"
 #include "main/attach_watch.h"
 
 namespace nbdkit {
@@ -88,12 +89,28 @@ int print_node(const std::string& node, const NotifySocket& manager) {
   return std::fflush(stdout) == 0 ? 0 : to_status(ExitCode::failure);
 }
 
+int keep(const AttachOptions& options, Attachment::StoredFiles stored, KeeperLog& log,
+         KeeperReport& report, const NotifySocket& manager, OwnScope& scope) {
+  Result<void> joined = scope.join();
+  if (!joined.ok()) report.failed(joined.error());
+  ExitCode code = joined.ok() ? Keeper(options, std::move(stored), log, report, manager).run()
+                              : exit_code_of(joined.error());
+  scope.leave();
+  return to_status(code);
+}
+
 int attach(const AttachOptions& options, Attachment::StoredFiles stored,
            const NotifySocket& manager, int argc, char** argv) {
   if (options.reattach && !options.foreground) {
     Result<bool> revived = revive_by_command(*options.index, options.force);
     if (!revived.ok()) return fail_with(revived.error());
     if (revived.value()) return print_node(fmt::format("/dev/nbd{}", *options.index), manager);
+  }
+  OwnScope scope;
+  if (options.scope) {
+    Result<OwnScope> prepared = OwnScope::prepare(argv, static_cast<bool>(manager));
+    if (!prepared.ok()) return fail_with(prepared.error());
+    scope = std::move(prepared).value();
   }
   Result<NameTurn> turn = NameTurn::wait(options.name);
   if (!turn.ok()) return fail_with(turn.error());
@@ -105,7 +122,7 @@ int attach(const AttachOptions& options, Attachment::StoredFiles stored,
   if (options.foreground) {
     hide_secrets(argc, argv);
     ForegroundReport report(manager, turn.value());
-    return to_status(Keeper(options, std::move(stored), log, report, manager).run());
+    return keep(options, std::move(stored), log, report, manager, scope);
   }
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) < 0) return fail_with(os_error("pipe"));
@@ -121,7 +138,7 @@ int attach(const AttachOptions& options, Attachment::StoredFiles stored,
   hide_secrets(argc, argv);
   leave_session();
   BackgroundReport report(log, std::move(out), turn.value());
-  return to_status(Keeper(options, std::move(stored), log, report, manager).run());
+  return keep(options, std::move(stored), log, report, manager, scope);
 }
 
 int show_status(std::uint32_t index, bool json) {

@@ -102,6 +102,7 @@ void declare(CLI::App& app, RawOptions& raw) {
                  "how often the driver looks for a new server (1s; 30s with several connections)");
   app.add_option("--dead-timeout", raw.dead_timeout,
                  "how long requests wait when there is no server (60s)");
+  app.add_flag("--scope", attach.scope, "outlive the container or job that this is started in");
   app.add_option("--nbdtab", raw.nbdtab, "where a device without a plugin is looked up");
   app.add_flag("--no-scan{false}", attach.scan,
                "nobody looks for partitions and file systems on it: for images of strangers");
@@ -418,9 +419,9 @@ Result<AttachCommand> parse_words(std::vector<const char*> words, bool with_nbdt
   declare(app, raw);
   try {
     app.parse(static_cast<int>(words.size()), words.data());
-    for (const char* option :
-         {"--connections", "--export", "--timeout", "--recheck", "--dead-timeout", "--read-only",
-          "--foreground", "--swap", "--name", "--metrics", "--queue", "--no-scan", "--nbdtab"}) {
+    for (const char* option : {"--connections", "--export", "--timeout", "--recheck",
+                               "--dead-timeout", "--read-only", "--foreground", "--swap", "--name",
+                               "--metrics", "--queue", "--no-scan", "--nbdtab", "--scope"}) {
       if (app.count(option) > 0) raw.of_the_device = option;
     }
   } catch (const CLI::CallForHelp&) {
