@@ -14,9 +14,10 @@ namespace nbdkit {
 namespace {
 
 constexpr std::uint64_t kKiB = 1024;
-// Longer requests are not faster, only longer under way, with all that waits behind them. Kernels
-// since 6.17 begin with the same.
-constexpr std::uint64_t kRequestMax = 4096 * kKiB;
+// As kernels since 6.11 have it. Longer requests are hardly faster, but longer under way, with all
+// that waits behind them.
+constexpr std::uint64_t kRequestMax = 1280 * kKiB;
+constexpr std::uint64_t kPreferredMax = 4096 * kKiB;
 // What the driver has begun with for as long as it has been used for swap.
 constexpr std::uint64_t kSwapRequestMax = 128 * kKiB;
 constexpr std::uint64_t kReadAheadMin = 128 * kKiB;  // the kernel's own
@@ -39,7 +40,7 @@ std::uint64_t longest_request_kb(const QueueNeeds& needs, std::uint64_t hardware
 
 // As the kernel does for devices that tell it their best size: two such requests ahead.
 std::uint64_t read_ahead_kb(const QueueNeeds& needs) {
-  std::uint64_t preferred = std::min<std::uint64_t>(needs.block_size.preferred, kRequestMax);
+  std::uint64_t preferred = std::min<std::uint64_t>(needs.block_size.preferred, kPreferredMax);
   return std::max(2 * preferred, kReadAheadMin) / kKiB;
 }
 

@@ -36,8 +36,8 @@ TEST(QueueSettingsTest, RequestsAreNeverLongerThanTheExportTakes) {
 }
 
 TEST(QueueSettingsTest, RequestsWithoutALimitHaveOurs) {
-  EXPECT_EQ(value_of({}, "max_sectors_kb"), "4096");
-  EXPECT_EQ(value_of(with_sizes(4096, 0xffffffff), "max_sectors_kb"), "4096");
+  EXPECT_EQ(value_of({}, "max_sectors_kb"), "1280");
+  EXPECT_EQ(value_of(with_sizes(4096, 0xffffffff), "max_sectors_kb"), "1280");
   QueueNeeds swap;
   swap.swap = true;
   EXPECT_EQ(value_of(swap, "max_sectors_kb"), "128");
