@@ -197,6 +197,12 @@ void Connection::take_over(Nanoseconds limit, std::function<void(Result<MovedCon
   });
 }
 
+void Connection::tell_figures(std::function<void(RequestFigures)> told) {
+  post(loop_, [self = shared_from_this(), told = std::move(told)] {
+    told(self->transmission_ != nullptr ? self->transmission_->figures() : self->figures_);
+  });
+}
+
 void Connection::begin_move(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told) {
   if (transmission_ == nullptr || draining_ || move_ != nullptr) {
     return told(Error(std::errc::operation_not_permitted,
@@ -320,6 +326,7 @@ Task<ConnectionEnd> Connection::transmit(ByteStream& stream, DevicePtr opened,
     transmission_ = &transmission;
     end = co_await transmission.serve(options_.unread).as_result();
     transmission_ = nullptr;
+    figures_ = transmission.figures();
     // What the giver of a socket, or another server, goes on with is not ours to answer.
     if (draining_ && !move_ && !options_.foreign && end.ok() &&
         end.value() == TransmissionEnd::drained) {

@@ -47,6 +47,11 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   // called once, on the connection's loop or, when the connection has ended, as soon as possible.
   void take_over(Nanoseconds limit, std::function<void(Result<MovedConnection>)> told);
 
+  // `told` is called once, on the connection's loop, also when the connection has ended.
+  void tell_figures(std::function<void(RequestFigures)> told);
+  // What is left of them when it has ended, on the main loop.
+  const RequestFigures& last_figures() const { return figures_; }
+
   Loop& loop() const { return loop_; }
 
  private:
@@ -79,6 +84,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
   int socket_ = -1;  // while it is served
   bool draining_ = false;
   Transmission* transmission_ = nullptr;  // while it runs
+  RequestFigures figures_;                // of one that has run
   std::unique_ptr<Move> move_;            // under way
   std::unique_ptr<Patience> patience_;    // with a client that a layer disconnects
 };

@@ -162,6 +162,7 @@ void Server::ended(ConnectionId id, ConnectionEnd end) {
   std::unique_ptr<Member> member = std::move(found->second);
   members_.erase(found);
   loops_.release(member->connection->loop());
+  (member->view.kernel ? kernels_before_ : clients_before_) += member->connection->last_figures();
   if (member->announced) {
     tell_observers([&](ServerObserver& observer) { observer.ended(member->view, end); });
   }
@@ -220,6 +221,28 @@ Task<MovedConnection> Server::take_over(ConnectionId id, Nanoseconds limit) {
     co_await gone;
   }
   co_return std::move(moved).value();
+}
+
+Task<RequestFigures> Server::figures(std::optional<bool> kernel) {
+  if (!gate_.enter()) co_await fail(Error(std::errc::operation_canceled, "the server is stopping"));
+  Gate::Pass pass(gate_);
+  RequestFigures all;
+  if (kernel.value_or(true)) all += kernels_before_;
+  if (!kernel.value_or(false)) all += clients_before_;
+  // What ends from now on is told by its connection, which outlives its place in the list.
+  std::vector<std::shared_ptr<Connection>> asked;
+  for (const auto& [id, member] : members_) {
+    if (kernel.value_or(member->view.kernel) == member->view.kernel) {
+      asked.push_back(member->connection);
+    }
+  }
+  for (const std::shared_ptr<Connection>& connection : asked) {
+    Answer<RequestFigures> answer(main_loop_);
+    connection->tell_figures([&answer](RequestFigures figures) { answer.set(std::move(figures)); });
+    Result<RequestFigures> told = co_await answer;
+    all += told.value();
+  }
+  co_return all;
 }
 
 Task<ExportInfo> Server::query(std::string export_name, bool kernel) {

@@ -16,6 +16,7 @@
 #include "async/runtime.h"
 #include "base/unique_fd.h"
 #include "block/layer_stack.h"
+#include "block/request_figures.h"
 #include "block/request_ledger.h"
 #include "server/agreement.h"
 #include "server/export_info.h"
@@ -144,6 +145,9 @@ class Server {
   // no_such_process; operation_not_permitted when it cannot be moved; timed_out when its requests
   // take longer than `limit`; it is served on then. connection_reset when it has ended meanwhile.
   Task<MovedConnection> take_over(ConnectionId id, Nanoseconds limit);
+  // Of all connections that there are and have been; with `kernel` only of those whose peer is a
+  // kernel, or is none.
+  Task<RequestFigures> figures(std::optional<bool> kernel);
   // Ends every connection: stops reading, finishes what is under way, sends it, closes the devices.
   Task<void> stop();
 
@@ -171,6 +175,8 @@ class Server {
   ConnectionId last_id_ = 0;
   std::map<ConnectionId, std::unique_ptr<Member>> members_;
   std::vector<ServerObserver*> observers_;
+  RequestFigures clients_before_;  // of connections that have ended
+  RequestFigures kernels_before_;
 };
 
 }  // namespace nbdkit

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "block/context.h"
 #include "block/device.h"
+#include "block/request_figures.h"
 #include "proto/errors.h"
 #include "proto/transmission.h"
 #include "server/agreement.h"
@@ -70,6 +71,10 @@ class Transmission final : private Watcher, private Job, private Timer {
 
   // After serve() ended with `drained`: the beginning of a request, at most kUnreadMax bytes.
   std::span<const std::byte> unread() const { return std::span(stash_).first(stash_size_); }
+
+  // What has been answered, and what is under way. Times are those of the loop's turns: what is
+  // answered in the turn in which it was received took none.
+  RequestFigures figures() const;
 
  private:
   struct Slot;
@@ -135,6 +140,7 @@ class Transmission final : private Watcher, private Job, private Timer {
   Slot& make_slot();
   Slot& take_slot();
   void retire(Slot& slot);
+  void count(Slot& slot, bool failed);
 
   void answer(Slot& slot, const Result<void>& result);
   void answer_error(const RequestHeader& header, Refusal refusal);
@@ -190,6 +196,7 @@ class Transmission final : private Watcher, private Job, private Timer {
   RequestLedger::Lease ledger_;  // of a kernel's requests
   bool alone_ = false;           // what is under way is to be without company
 
+  RequestFigures figures_;  // but for what is under way
   std::size_t in_flight_ = 0;
   std::uint64_t bytes_in_flight_ = 0;
   PayloadShare share_;

@@ -47,6 +47,25 @@ LedgerRequest ledger_request(const RequestHeader& header) {
   return {static_cast<std::uint16_t>(header.command), header.offset, header.length};
 }
 
+RequestKind kind_of(Command command) {
+  switch (command) {
+    case Command::write:
+      return RequestKind::write;
+    case Command::flush:
+      return RequestKind::flush;
+    case Command::trim:
+      return RequestKind::trim;
+    case Command::write_zeroes:
+      return RequestKind::zero;
+    case Command::cache:
+      return RequestKind::cache;
+    case Command::block_status:
+      return RequestKind::extents;
+    default:
+      return RequestKind::read;
+  }
+}
+
 std::string_view name(Command command) {
   switch (command) {
     case Command::read:
@@ -200,6 +219,7 @@ void Transmission::begin(const RequestHeader& header, std::optional<Payload> pay
   slot.header = header;
   slot.served = served_length(header);
   slot.payload = std::move(payload);
+  slot.began = context_.loop().now();
   ++in_flight_;
   const std::uint64_t bytes = payload_bytes(header);
   bytes_in_flight_ += bytes;
@@ -267,6 +287,20 @@ Task<void> Transmission::dispatch(Slot& slot) {
   return Result<void>(std::errc::invalid_argument);
 }
 
+void Transmission::count(Slot& slot, bool failed) {
+  const Nanoseconds began = std::exchange(slot.began, Slot::kNotUnderWay);
+  figures_.add(kind_of(slot.header.command), slot.served, failed, context_.loop().now() - began);
+}
+
+RequestFigures Transmission::figures() const {
+  RequestFigures figures = figures_;
+  figures.under_way = in_flight_;
+  Nanoseconds first = Slot::kNotUnderWay;
+  for (const auto& slot : slots_) first = std::min(first, slot->began);
+  if (first != Slot::kNotUnderWay) figures.oldest = context_.loop().now() - first;
+  return figures;
+}
+
 void Transmission::complete(Slot& slot, Result<void> result) {
   NBDKIT_CHECK(in_flight_ > 0);
   --in_flight_;
@@ -281,6 +315,7 @@ void Transmission::complete(Slot& slot, Result<void> result) {
   if (!result.ok() && !result.error().detail().empty()) {
     context_.log().error(who_, "{}: {}", name(slot.header.command), result.error().detail());
   }
+  count(slot, !result.ok());
   if (dead_) return retire(slot);
   answer(slot, result);
   if (!result.ok() || slot.header.command != Command::read) return retire(slot);

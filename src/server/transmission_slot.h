@@ -12,11 +12,14 @@ namespace nbdkit {
 
 // A request from its header to the moment when its reply has been sent. Used again and again.
 struct Transmission::Slot {
+  static constexpr Nanoseconds kNotUnderWay = Nanoseconds::max();
+
   Slot(BufferPool& pool, std::uint64_t owner, std::size_t place)
       : number(place), reply(pool, owner) {}
 
   const std::size_t number;  // in the ledger
   bool alone = false;
+  Nanoseconds began = kNotUnderWay;
   RequestHeader header{};
   std::uint64_t served = 0;  // how much of the range there is, in bytes
   Reply reply;

@@ -351,6 +351,29 @@ TEST_F(TurnTest, ATurnHasItsShareOfRequests) {
   EXPECT_EQ(counter.most, Transmission::kRequestsPerTurn);
 }
 
+TEST_F(TurnTest, FiguresTellOfWhatIsUnderWayAndHowLongTheRestTook) {
+  device->delay = Milliseconds(10);
+  at(Milliseconds(1), [&] { say(Command::flush); });
+  at(Milliseconds(5), [&] { say(Command::flush); });
+  RequestFigures amid;
+  at(Milliseconds(8), [&] { amid = transmission.figures(); });
+  RequestFigures later;
+  at(Milliseconds(12), [&] { later = transmission.figures(); });
+  at(Milliseconds(20), [&] { say(Command::disconnect); });
+  EXPECT_TRUE(loop.run(transmission.serve()).ok());
+  EXPECT_EQ(amid.under_way, 2u);
+  EXPECT_EQ(amid.oldest, Nanoseconds(Milliseconds(7)));
+  EXPECT_EQ(amid.of(RequestKind::flush).requests, 0u);
+  EXPECT_EQ(later.under_way, 1u);
+  EXPECT_EQ(later.oldest, Nanoseconds(Milliseconds(7))) << "the other one";
+  EXPECT_EQ(later.of(RequestKind::flush).requests, 1u);
+  RequestFigures end = transmission.figures();
+  EXPECT_EQ(end.under_way, 0u);
+  EXPECT_FALSE(end.oldest);
+  EXPECT_EQ(end.latency.count(LatencyHistogram::bucket_of(Milliseconds(10))), 2u);
+  EXPECT_EQ(end.latency_total, Nanoseconds(Milliseconds(20)));
+}
+
 TEST_F(TurnTest, WhatWasAbandonedHasNotBeenDrained) {
   device->delay = Seconds(3600);
   say(Command::flush);
