@@ -189,6 +189,14 @@ Task<std::vector<HandoffListed>> HandoffClient::list(Nanoseconds limit) {
   co_return std::move(listed).value();
 }
 
+Task<RequestFigures> HandoffClient::figures(std::optional<bool> kernel, Nanoseconds limit) {
+  HandoffFigures request{kernel};
+  Json answer = co_await exchange(to_json(request), -1, limit);
+  Result<RequestFigures> figures = parse_figures(answer);
+  if (!figures.ok()) co_await fail(std::move(figures).error());
+  co_return std::move(figures).value();
+}
+
 Task<void> HandoffClient::subscribe(std::function<void()> ended, Nanoseconds limit) {
   ended_ = std::move(ended);
   co_await exchange(Json::object().set("verb", "subscribe"), -1, limit);

@@ -15,6 +15,7 @@
 #include "base/parse.h"
 #include "base/unique_fd.h"
 #include "handoff/connection_verbs.h"
+#include "handoff/figures_verb.h"
 #include "handoff/message.h"
 #include "handoff/verbs.h"
 
@@ -56,6 +57,9 @@ class HandoffClient final : private Watcher {
 
   // What the server serves of what this user may see, at most HandoffList::kConnectionsMax.
   Task<std::vector<HandoffListed>> list(Nanoseconds limit = kCallMax);
+
+  // What the server has been asked for: by kernels, by others, or by all.
+  Task<RequestFigures> figures(std::optional<bool> kernel, Nanoseconds limit = kCallMax);
 
   // From now on `ended` is called, on the loop, when a connection of this user's has ended, until
   // close(). It must not destroy this.

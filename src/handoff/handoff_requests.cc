@@ -9,6 +9,7 @@
 
 #include "handoff/connection_verbs.h"
 #include "handoff/descriptor_rules.h"
+#include "handoff/figures_verb.h"
 #include "handoff/serve_options.h"
 #include "proto/handshake.h"
 
@@ -78,8 +79,10 @@ HandoffRequests::HandoffRequests(Server& server, const HandoffTerms& terms, uid_
     : server_(server), terms_(terms), user_(user) {}
 
 bool HandoffRequests::may_see(const ConnectionView& connection) const {
-  return user_ == 0 || user_ == ::geteuid() || connection.owner == user_;
+  return may_see_all() || connection.owner == user_;
 }
+
+bool HandoffRequests::may_see_all() const { return user_ == 0 || user_ == ::geteuid(); }
 
 Task<std::optional<HandoffProblem>> HandoffRequests::carry_out(HandoffMessage& message,
                                                                HandoffReply& reply) {
@@ -97,6 +100,7 @@ Task<std::optional<HandoffProblem>> HandoffRequests::carry_out(HandoffMessage& m
   if (*name == "list") return Task<Problem>(list(message.body, reply));
   if (*name == "close") return close(message.body);
   if (*name == "go-on") return Task<Problem>(go_on(message.body));
+  if (*name == "figures") return figures(message.body, reply);
   if (*name == "take-over") return take_over(message.body, reply);
   return refuse(HandoffFault::unknown_verb, fmt::format("{}: no such verb", *name));
 }
@@ -201,6 +205,21 @@ Task<std::optional<HandoffProblem>> HandoffRequests::close(const Json& body) {
   if (wrong) co_return wrong;
   Result<void> closed = co_await server_.close(id, asked.value().drain).as_result();
   if (!closed.ok()) co_return no_such_connection(id);
+  co_return std::nullopt;
+}
+
+Task<std::optional<HandoffProblem>> HandoffRequests::figures(const Json& body,
+                                                             HandoffReply& reply) {
+  Result<HandoffFigures> asked = parse_figures_request(body);
+  if (!asked.ok()) co_return to_problem(asked.error());
+  if (!may_see_all()) {
+    co_return HandoffProblem{HandoffFault::forbidden,
+                             "figures are of all connections: they are for root and the server's "
+                             "own user"};
+  }
+  Result<RequestFigures> figures = co_await server_.figures(asked.value().kernel).as_result();
+  if (!figures.ok()) co_return HandoffProblem{HandoffFault::failed, figures.error().message()};
+  reply.body = to_json(figures.value());
   co_return std::nullopt;
 }
 

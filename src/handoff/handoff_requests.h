@@ -46,6 +46,7 @@ class HandoffRequests {
 
   // A connection belongs to who gave it; root and the server's own user see all.
   bool may_see(const ConnectionView& connection) const;
+  bool may_see_all() const;
 
  private:
   using Problem = std::optional<HandoffProblem>;
@@ -54,6 +55,7 @@ class HandoffRequests {
   Task<Problem> serve(HandoffMessage& message, HandoffReply& reply);
   Task<Problem> take_over(const Json& body, HandoffReply& reply);
   Task<Problem> close(const Json& body);
+  Task<Problem> figures(const Json& body, HandoffReply& reply);
   Problem list(const Json& body, HandoffReply& reply) const;
   Problem go_on(const Json& body);
   Problem check_given(const HandoffMessage& message, const HandoffServe& serve) const;

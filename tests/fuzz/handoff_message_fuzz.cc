@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "handoff/connection_verbs.h"
+#include "handoff/figures_verb.h"
 #include "handoff/message.h"
 #include "handoff/verbs.h"
 #include "lib/handoff/handoff_wire.h"
@@ -56,6 +57,8 @@ void check_body(const Json& body) {
   check_again(parse_query(body), parse_query);
   check_again(parse_serve(body), parse_serve);
   check_again(parse_export(body), parse_export);
+  check_again(parse_figures(body), parse_figures);
+  check_again(parse_figures_request(body), parse_figures_request);
   (void)parse_list(body);
   (void)parse_close(body);
   (void)parse_take_over(body);
