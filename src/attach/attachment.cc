@@ -52,6 +52,7 @@ Task<void> Attachment::make() {
     server_->is_ready();
     watch_connections();
     watch_size();
+    watch_performance();
     keep_spare();
     co_return;
   }

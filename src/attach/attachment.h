@@ -22,6 +22,7 @@
 #include "attach/living_server.h"
 #include "attach/options.h"
 #include "attach/orphans.h"
+#include "attach/performance.h"
 #include "attach/queue_settings.h"
 #include "attach/remote_source.h"
 #include "attach/restart_policy.h"
@@ -87,6 +88,10 @@ class Attachment final : private DetachPeer {
   std::uint32_t index() const { return *index_; }
   const RunFolder& folder() const { return *folder_; }
   AttachmentStatus status() const;
+  // Asks the server; ends soon, whether it answers or not.
+  Task<void> look_at_performance();
+  // As of the last look. Without a server of ours nobody knows.
+  const PerformanceWatch* performance() const { return remote_ ? nullptr : &performance_; }
   SwapMode swap() const { return options_.swap; }
   const AttachOptions& options() const { return options_; }
   // What another keeper needs to go on, beside the status.
@@ -225,6 +230,10 @@ class Attachment final : private DetachPeer {
   void watch_size();
   Task<void> look_at_size();
 
+  // attachment_performance.cc
+  void watch_performance();
+  Task<void> look_now_and_then();
+
   // Of a device that another keeper has attached: attachment_adoption.cc.
   bool is_to_adopt() const;
   Task<void> adopt();
@@ -261,6 +270,7 @@ class Attachment final : private DetachPeer {
   StoredFiles stored_;
   std::function<void()> changed_;
   Gate gate_;
+  PerformanceWatch performance_{loop_, gate_};
   Sysfs sysfs_;
   NbdControl control_;
   bool control_open_ = false;

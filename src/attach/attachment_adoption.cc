@@ -95,6 +95,7 @@ Task<void> Attachment::adopt() {
   server_->is_ready();
   watch_connections();
   watch_size();
+  watch_performance();
   keep_spare();
   if (!server_->end().empty()) server_ended();
   if (dead_ > 0) begin_replacing();

@@ -137,6 +137,7 @@ Json to_json(const AttachmentStatus& status) {
       .set("diskseq", device.diskseq)
       .set("partitions", std::move(partitions))
       .set("in_flight", std::move(in_flight))
+      .set("performance", status.performance ? to_json(*status.performance) : Json())
       .set("timeouts", std::move(timeouts))
       .set("managed", status.managed());
   return json;
@@ -177,6 +178,11 @@ Result<AttachmentStatus> parse_attachment(const Json& json, NbdDevice device) {
     if (!parsed.ok()) return std::move(parsed).error();
     status.guards = std::move(parsed).value();
   }
+  if (const Json* known = json.find("performance"); known != nullptr && !known->is_null()) {
+    Result<Performance> performance = parse_performance(*known);
+    if (!performance.ok()) return std::move(performance).error();
+    status.performance = std::move(performance).value();
+  }
   if (const Json* timeouts = json.find("timeouts")) {
     status.request_timeout_s =
         static_cast<std::uint64_t>(number_of(*timeouts, "request").value_or(0));
@@ -213,6 +219,7 @@ std::string describe(const AttachmentStatus& status) {
   }
   std::vector<std::string> partitions;
   for (const NbdPartition& partition : device.partitions) partitions.push_back(partition.name);
+  if (status.performance) out += describe(*status.performance);
   out += fmt::format("  partitions   {}\n  in flight    {} reads, {} writes\n", join(partitions),
                      device.reads_in_flight, device.writes_in_flight);
   return out;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attach/device_state.h"
+#include "attach/performance.h"
 #include "base/json.h"
 #include "guard/guards.h"
 #include "netlink/sysfs.h"
@@ -36,7 +37,9 @@ struct AttachmentStatus {
   std::vector<std::string> refused;  // requests of which servers have died
   std::string last_error;            // why the last server ended, or could not be started
   bool detaching_lazily = false;     // it goes when nothing uses it any more
-  std::vector<Guard> guards;         // of the server; none: it is not guarded
+  // Only when the keeper was asked just now, and never without a server of its own.
+  std::optional<Performance> performance;
+  std::vector<Guard> guards;  // of the server; none: it is not guarded
   std::uint64_t request_timeout_s = 0;
   std::uint64_t dead_timeout_s = 0;
 

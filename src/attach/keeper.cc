@@ -105,6 +105,7 @@ Task<void> Keeper::live() {
   }
   co_await attachment_.close();
   co_await control_.stop();
+  co_await metrics_.stop();
   signals_watch_.reset();
   if (begun.ok()) co_return;
   report_.failed(begun.error());
@@ -272,18 +273,35 @@ Task<Json> Keeper::call(const RpcCall& call) {
     return Task<Json>(Error(std::errc::argument_out_of_domain,
                             fmt::format("\"{}\" takes no parameters", call.method)));
   }
-  if (call.method == "metrics") {
-    return Task<Json>(Result<Json>(Json::object().set("text", metrics())));
-  }
-  return Task<Json>(Result<Json>(to_json(status())));
+  return call.method == "metrics" ? call_metrics() : call_status();
 }
 
-std::string Keeper::metrics() const {
-  const AttachmentStatus now = status();
+Task<Json> Keeper::call_status() {
+  AttachmentStatus now = co_await whole_status();
+  co_return to_json(now);
+}
+
+Task<Json> Keeper::call_metrics() {
+  std::string text = co_await metrics();
+  co_return Json::object().set("text", std::move(text));
+}
+
+Task<AttachmentStatus> Keeper::whole_status() {
+  co_await attachment_.look_at_performance();
+  AttachmentStatus now = status();
+  const PerformanceWatch* watch = attachment_.performance();
+  if (watch != nullptr) now.performance = watch->performance();
+  co_return now;
+}
+
+Task<std::string> Keeper::metrics() {
+  AttachmentStatus now = co_await whole_status();
   Result<NbdCounters> counted = Sysfs().counters(now.device.index);
   std::optional<NbdCounters> counters;
   if (counted.ok()) counters = counted.value();
-  return format_metrics(now, counters, last_error_at_);
+  const PerformanceWatch* watch = attachment_.performance();
+  const RequestFigures* figures = watch != nullptr ? watch->figures() : nullptr;
+  co_return format_metrics(now, counters, figures, last_error_at_);
 }
 
 AttachmentStatus Keeper::status() const {

@@ -58,7 +58,9 @@ class Keeper final : private ControlHandler {
   Task<Json> detach_lazily();
   Task<void> detach_when_free();
   AttachmentStatus status() const;
-  std::string metrics() const;
+  // With what the server says.
+  Task<AttachmentStatus> whole_status();
+  Task<std::string> metrics();
   Result<void> open_metrics();
   void start_metrics();
   void notice_error();
@@ -73,6 +75,8 @@ class Keeper final : private ControlHandler {
 
   bool knows(std::string_view method) const override;
   Task<Json> call(const RpcCall& call) override;
+  Task<Json> call_status();
+  Task<Json> call_metrics();
   Task<Json> call_detach(const RpcCall& call);
   Task<Json> call_upgrade(const RpcCall& call);
   Task<Json> call_resize(const RpcCall& call);

@@ -12,6 +12,8 @@ namespace {
 
 constexpr double kMillisecondsPerSecond = 1000.0;
 
+double seconds_of(Nanoseconds time) { return std::chrono::duration<double>(time).count(); }
+
 struct Label {
   std::string_view name;
   std::string_view value;
@@ -41,8 +43,9 @@ class Writer {
                          type);
   }
   template <typename Number>
-  void sample(Number value, std::initializer_list<Label> labels = {}) {
-    text_ += fmt::format("nbdkit_attach_{}{{device=\"{}\"", name_, device_);
+  void sample(Number value, std::initializer_list<Label> labels = {},
+              std::string_view suffix = {}) {
+    text_ += fmt::format("nbdkit_attach_{}{}{{device=\"{}\"", name_, suffix, device_);
     for (const Label& label : labels) {
       text_ += fmt::format(",{}=\"{}\"", label.name, escape(label.value));
     }
@@ -104,10 +107,47 @@ void write_counters(Writer& out, const NbdCounters& counters) {
   }
 }
 
+// Only every fourth limit: a scrape need not be finer than a doubling.
+void write_latency(Writer& out, const RequestFigures& figures) {
+  constexpr std::size_t kStep = 4;
+  out.begin("server_request_duration_seconds", "histogram",
+            "What requests took from when they were received to their answer.");
+  std::uint64_t below = 0;
+  for (std::size_t i = 0; i + 1 < LatencyHistogram::kBuckets; ++i) {
+    below += figures.latency.count(i);
+    if (i % kStep != 0) continue;
+    const std::string limit = fmt::format("{}", seconds_of(LatencyHistogram::limit_of(i)));
+    out.sample(below, {{"le", limit}}, "_bucket");
+  }
+  out.sample(figures.latency.total(), {{"le", "+Inf"}}, "_bucket");
+  out.sample(seconds_of(figures.latency_total), {}, "_sum");
+  out.sample(figures.latency.total(), {}, "_count");
+}
+
+void write_figures(Writer& out, const RequestFigures& figures) {
+  auto each = [&](std::uint64_t RequestFigures::Kind::*what) {
+    for (std::size_t i = 0; i < kRequestKindNames.size(); ++i) {
+      out.sample(figures.kinds[i].*what, {{"operation", kRequestKindNames[i]}});
+    }
+  };
+  out.begin("server_requests_total", "counter", "Requests that this server has answered.");
+  each(&RequestFigures::Kind::requests);
+  out.begin("server_bytes_total", "counter", "Bytes of these that have not failed.");
+  each(&RequestFigures::Kind::bytes);
+  out.begin("server_failed_total", "counter", "Of these, those that were answered with an error.");
+  each(&RequestFigures::Kind::failed);
+  out.single("server_requests_under_way", "gauge", "Requests that the server is at.",
+             figures.under_way);
+  out.single("server_oldest_request_seconds", "gauge", "Age of the oldest of these; 0: none.",
+             seconds_of(figures.oldest.value_or(Nanoseconds(0))));
+  write_latency(out, figures);
+}
+
 }  // namespace
 
 std::string format_metrics(const AttachmentStatus& status,
                            const std::optional<NbdCounters>& counters,
+                           const RequestFigures* figures,
                            std::optional<std::int64_t> last_error_at) {
   Writer out(status.device.node());
   write_status(out, status);
@@ -115,6 +155,14 @@ std::string format_metrics(const AttachmentStatus& status,
   out.sample(status.device.reads_in_flight, {{"operation", "read"}});
   out.sample(status.device.writes_in_flight, {{"operation", "write"}});
   if (counters) write_counters(out, *counters);
+  out.single("server_answers", "gauge", "1 when the server has told of what it does, else 0.",
+             figures != nullptr ? 1 : 0);
+  if (figures != nullptr) write_figures(out, *figures);
+  if (status.performance && status.performance->p50) {
+    out.begin("server_latency_seconds", "gauge", "What requests of the last seconds took at most.");
+    out.sample(seconds_of(*status.performance->p50), {{"quantile", "0.5"}});
+    out.sample(seconds_of(*status.performance->p99), {{"quantile", "0.99"}});
+  }
   if (last_error_at) {
     out.single("last_error_timestamp_seconds", "gauge",
                "When the last server ended by itself or could not be started.", *last_error_at);

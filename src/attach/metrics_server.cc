@@ -99,33 +99,47 @@ std::string refusal(std::string_view status) {
   return response(status, fmt::format("{}\n", status));
 }
 
+// Of what asks for the metrics there is no refusal.
+struct Understood {
+  std::string refusal = {};
+  bool with_body = true;
+};
+
 // `request` up to the empty line.
-std::string answer_to(std::string_view request, const std::function<std::string()>& text) {
+Understood understand(std::string_view request) {
   std::string_view line = request.substr(0, request.find_first_of("\r\n"));
   std::size_t first = line.find(' ');
   std::size_t last = line.rfind(' ');
   if (first == std::string_view::npos || first == 0 || last <= first + 1) {
-    return refusal("400 Bad Request");
+    return {refusal("400 Bad Request")};
   }
   std::string_view method = line.substr(0, first);
   std::string_view target = line.substr(first + 1, last - first - 1);
   std::string_view version = line.substr(last + 1);
   if (target.find(' ') != std::string_view::npos || !version.starts_with("HTTP/")) {
-    return refusal("400 Bad Request");
+    return {refusal("400 Bad Request")};
   }
-  if (!version.starts_with("HTTP/1.")) return refusal("505 HTTP Version Not Supported");
-  if (method != "GET" && method != "HEAD") return refusal("405 Method Not Allowed");
-  if (target.substr(0, target.find('?')) != "/metrics") return refusal("404 Not Found");
-  return response("200 OK", text(), method == "GET");
+  if (!version.starts_with("HTTP/1.")) return {refusal("505 HTTP Version Not Supported")};
+  if (method != "GET" && method != "HEAD") return {refusal("405 Method Not Allowed")};
+  if (target.substr(0, target.find('?')) != "/metrics") return {refusal("404 Not Found")};
+  return {{}, method == "GET"};
 }
 
 }  // namespace
 
 class MetricsServer::Client final : public Watcher {
  public:
-  Client(MetricsServer& server, UniqueFd socket) : server_(server), socket_(std::move(socket)) {}
+  Client(MetricsServer& server, UniqueFd socket, std::uint64_t number)
+      : server_(server), socket_(std::move(socket)), number_(number) {}
   ~Client() {
     if (watching_) server_.loop_.unwatch(socket_.get(), *this);
+  }
+
+  std::uint64_t number() const { return number_; }
+  // What comes when it has asked for the metrics.
+  void give(std::string answer) {
+    output_ = std::move(answer);
+    server_.loop_.change_watch(socket_.get(), EPOLLOUT, *this);
   }
 
   bool start() {
@@ -142,6 +156,7 @@ class MetricsServer::Client final : public Watcher {
 
   MetricsServer& server_;
   UniqueFd socket_;
+  const std::uint64_t number_;
   std::string input_;
   std::string output_;
   bool answered_ = false;
@@ -178,9 +193,11 @@ bool MetricsServer::Client::take_request() {
   std::size_t end = std::min(input_.find("\r\n\r\n"), input_.find("\n\n"));
   if (end == std::string::npos && input_.size() < kRequestMax) return true;
   answered_ = true;
-  output_ = end < kRequestMax ? answer_to(std::string_view(input_).substr(0, end), server_.text_)
-                              : refusal("431 Request Header Fields Too Large");
+  Understood request{refusal("431 Request Header Fields Too Large")};
+  if (end < kRequestMax) request = understand(std::string_view(input_).substr(0, end));
   input_ = {};
+  output_ = std::move(request.refusal);
+  if (output_.empty()) server_.answer(*this, request.with_body);
   return true;
 }
 
@@ -194,8 +211,8 @@ bool MetricsServer::Client::send_output() {
   return ::shutdown(socket_.get(), SHUT_WR) == 0;
 }
 
-MetricsServer::MetricsServer(Loop& loop, std::function<std::string()> text)
-    : loop_(loop), text_(std::move(text)) {}
+MetricsServer::MetricsServer(Loop& loop, Text text)
+    : loop_(loop), text_(std::move(text)), gate_(loop) {}
 
 MetricsServer::~MetricsServer() {
   clients_.clear();
@@ -263,11 +280,31 @@ Result<void> MetricsServer::start() {
   return {};
 }
 
+// By its number: it may have hung up meanwhile, and another have its place.
+void MetricsServer::answer(const Client& client, bool with_body) {
+  if (!gate_.enter()) return;
+  finish(text_(), [this, number = client.number(), with_body](Result<std::string> text) {
+    auto found = std::find_if(clients_.begin(), clients_.end(),
+                              [number](const auto& one) { return one->number() == number; });
+    if (found != clients_.end()) {
+      (*found)->give(text.ok() ? response("200 OK", text.value(), with_body)
+                               : refusal("500 Internal Server Error"));
+    }
+    gate_.leave();
+  });
+}
+
+Task<void> MetricsServer::stop() {
+  clients_.clear();
+  if (std::exchange(watching_, false)) loop_.unwatch(listener_.get(), *this);
+  co_await gate_.drained();
+}
+
 void MetricsServer::ready(std::uint32_t) noexcept {
   UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
   if (!socket) return;
   if (clients_.size() >= kClientsMax) clients_.pop_front();
-  clients_.push_back(std::make_unique<Client>(*this, std::move(socket)));
+  clients_.push_back(std::make_unique<Client>(*this, std::move(socket), ++last_number_));
   if (!clients_.back()->start()) clients_.pop_back();
 }
 

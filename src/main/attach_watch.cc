@@ -22,7 +22,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kRow = "{:<12} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}  {}";
+constexpr auto kRow = "{:<12} {:<10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>8} {:>8}  {}";
 constexpr double kMegabyte = 1e6;
 
 struct Sample {
@@ -47,6 +47,19 @@ std::string printable(std::string text) {
   return text;
 }
 
+// What the server says; "?" when it does not.
+std::string p99_of(const AttachmentStatus& status) {
+  if (!status.performance) return "-";
+  if (!status.performance->problem.empty()) return "?";
+  return status.performance->p99 ? describe_time(*status.performance->p99) : "-";
+}
+
+std::string oldest_of(const AttachmentStatus& status) {
+  if (!status.performance) return "-";
+  if (!status.performance->problem.empty()) return "?";
+  return status.performance->oldest ? describe_time(*status.performance->oldest) : "-";
+}
+
 std::size_t terminal_width() {
   winsize size{};
   bool known = ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
@@ -62,7 +75,8 @@ class Watch {
     std::vector<std::string> lines;
     if (terminal_ || !begun_) {
       lines.push_back(fmt::format(kRow, "DEVICE", "STATE", "READS/S", "WRITES/S", "READ MB/S",
-                                  "WRIT MB/S", "IN FLIGHT", "RESTARTS", "LAST ERROR"));
+                                  "WRIT MB/S", "IN FLIGHT", "P99", "OLDEST", "RESTARTS",
+                                  "LAST ERROR"));
     }
     begun_ = true;
     std::map<std::uint32_t, Sample> now;
@@ -84,14 +98,14 @@ class Watch {
     const NbdCounters& to = now.counters;
     const NbdCounters& from = before.counters;
     auto fixed = [](double number) { return fmt::format("{:.1f}", number); };
-    std::string line =
-        fmt::format(kRow, device.node(), state_name(status.state),
-                    fixed(rate(to.reads.requests, from.reads.requests, seconds)),
-                    fixed(rate(to.writes.requests, from.writes.requests, seconds)),
-                    fixed(rate(to.reads.bytes, from.reads.bytes, seconds) / kMegabyte),
-                    fixed(rate(to.writes.bytes, from.writes.bytes, seconds) / kMegabyte),
-                    device.reads_in_flight + device.writes_in_flight, status.restarts,
-                    status.last_error.empty() ? "-" : printable(status.last_error));
+    std::string line = fmt::format(
+        kRow, device.node(), state_name(status.state),
+        fixed(rate(to.reads.requests, from.reads.requests, seconds)),
+        fixed(rate(to.writes.requests, from.writes.requests, seconds)),
+        fixed(rate(to.reads.bytes, from.reads.bytes, seconds) / kMegabyte),
+        fixed(rate(to.writes.bytes, from.writes.bytes, seconds) / kMegabyte),
+        device.reads_in_flight + device.writes_in_flight, p99_of(status), oldest_of(status),
+        status.restarts, status.last_error.empty() ? "-" : printable(status.last_error));
     samples.emplace(device.index, std::move(now));
     return line;
   }
