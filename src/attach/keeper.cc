@@ -260,7 +260,7 @@ void Keeper::tell_manager(std::string_view notice) const {
 
 bool Keeper::knows(std::string_view method) const {
   return method == "status" || method == "detach" || method == "upgrade" || method == "resize" ||
-         method == "reattach" || method == "compare" || method == "metrics";
+         method == "reattach" || method == "compare" || method == "metrics" || method == "log";
 }
 
 Task<Json> Keeper::call(const RpcCall& call) {
@@ -272,6 +272,11 @@ Task<Json> Keeper::call(const RpcCall& call) {
   if (!call.params.is_null() && !call.params.as_object()->empty()) {
     return Task<Json>(Error(std::errc::argument_out_of_domain,
                             fmt::format("\"{}\" takes no parameters", call.method)));
+  }
+  if (call.method == "log") {
+    Json lines = Json::array();
+    for (std::string& line : log_.recent()) lines.push(std::move(line));
+    return Task<Json>(Result<Json>(Json::object().set("lines", std::move(lines))));
   }
   return call.method == "metrics" ? call_metrics() : call_status();
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 #include "attach/keeper_log.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -41,12 +42,28 @@ void KeeperLog::leave_terminal(const std::string& socket) {
 }
 
 void KeeperLog::write(LogLevel level, std::string_view who, std::string_view text) {
+  std::string line = who.empty() ? std::string(text) : fmt::format("{}: {}", who, text);
+  if (level != LogLevel::debug) remember(line);
   if (on_terminal_) return Log::write(level, who, text);
-  if (level == LogLevel::debug) return;
-  send(severity_of(level), who.empty() ? std::string(text) : fmt::format("{}: {}", who, text));
+  if (level != LogLevel::debug) send(severity_of(level), line);
+}
+
+std::vector<std::string> KeeperLog::recent() const {
+  std::lock_guard lock(mutex_);
+  return {recent_.begin(), recent_.end()};
+}
+
+void KeeperLog::remember(std::string_view text) {
+  std::string line =
+      fmt::format("{:%Y-%m-%dT%H:%M:%SZ} {}", fmt::gmtime(std::chrono::system_clock::now()),
+                  text.substr(0, kKeptMax));
+  std::lock_guard lock(mutex_);
+  recent_.push_back(std::move(line));
+  if (recent_.size() > kLinesMax) recent_.pop_front();
 }
 
 void KeeperLog::server_line(std::string_view line) {
+  if (line.find(" debug: ") == std::string_view::npos) remember(line);
   if (on_terminal_) {
     std::string text(line);
     text.push_back('\n');

@@ -3,8 +3,11 @@
 // foreground, then to the system's log.
 #pragma once
 
+#include <deque>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/log.h"
 #include "base/unique_fd.h"
@@ -27,11 +30,19 @@ class KeeperLog final : public Log {
   // A line of the server's, as it is.
   void server_line(std::string_view line);
 
+  // The last lines, each with its time; neither debug messages nor what is longer than kKeptMax.
+  static constexpr std::size_t kLinesMax = 100;
+  static constexpr std::size_t kKeptMax = 512;
+  std::vector<std::string> recent() const;
+
  private:
+  void remember(std::string_view text);
   void send(int severity, std::string_view text);
 
   bool on_terminal_ = true;
   UniqueFd system_;
+  mutable std::mutex mutex_;
+  std::deque<std::string> recent_;
 };
 
 }  // namespace nbdkit

@@ -79,5 +79,24 @@ TEST(KeeperIdentityTest, ProcessesAreToldApart) {
   EXPECT_EQ(boot_id().size(), 36u);
 }
 
+TEST_F(KeeperLogTest, TheLastLinesAreKeptWhetherSomebodyHearsThemOrNot) {
+  KeeperLog log(true);
+  log.leave_terminal("/nobody/listens/here");
+  log.debug("", "a step");
+  log.server_line("nbdkit: debug: a step");
+  log.error("", "the server {}", "ended");
+  log.server_line("nbdkit: error: no");
+  std::vector<std::string> recent = log.recent();
+  ASSERT_EQ(recent.size(), 2u);
+  EXPECT_TRUE(recent[0].ends_with("Z the server ended")) << recent[0];
+  EXPECT_TRUE(recent[1].ends_with("Z nbdkit: error: no")) << recent[1];
+  for (std::size_t i = 0; i < KeeperLog::kLinesMax; ++i) log.warning("", "line {}", i);
+  log.warning("", "{}", std::string(10'000, 'x'));
+  recent = log.recent();
+  EXPECT_EQ(recent.size(), KeeperLog::kLinesMax);
+  EXPECT_TRUE(recent.front().ends_with(" line 1")) << recent.front();
+  EXPECT_LT(recent.back().size(), KeeperLog::kKeptMax + 40);
+}
+
 }  // namespace
 }  // namespace nbdkit
