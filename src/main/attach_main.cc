@@ -20,6 +20,7 @@
 #include "base/notify_socket.h"
 #include "main/attach_changes.h"
 #include "main/attach_detach.h"
+#include "main/attach_diagnose.h"
 #include "main/attach_name.h"
 #include "main/attach_options.h"
 #include "main/attach_report.h"
@@ -243,6 +244,10 @@ int run(int argc, char** argv) {
       if (!command.all) one = command.index;
       Result<void> watched = watch_devices(one, command.interval);
       return watched.ok() ? 0 : fail_with(watched.error());
+    }
+    case AttachCommand::Action::diagnose: {
+      Result<void> done = diagnose_by_command(command.index, command.file);
+      return done.ok() ? 0 : fail_with(done.error());
     }
     case AttachCommand::Action::check_swap:
       return check_swap(command.json);

@@ -32,6 +32,7 @@ constexpr auto kDescription =
     "  nbdkit-attach --status [--json] /dev/nbdN\n"
     "  nbdkit-attach --list [--json]\n"
     "  nbdkit-attach --watch [--interval=DELAY] [/dev/nbdN]\n"
+    "  nbdkit-attach --diagnose /dev/nbdN [FILE]\n"
     "  nbdkit-attach --swap=check [--json]\n\n"
     "PLUGIN and all that follows are the server's, as in nbdkit(1). - picks a free device, whose\n"
     "name is printed.";
@@ -47,6 +48,7 @@ struct RawOptions {
   bool list = false;
   bool status = false;
   bool watch = false;
+  bool diagnose = false;
   std::string interval;
   bool version = false;
   bool json = false;
@@ -80,6 +82,8 @@ void declare(CLI::App& app, RawOptions& raw) {
   app.add_flag("--list", raw.list, "show every attached device");
   app.add_flag("--status", raw.status, "show one attached device");
   app.add_flag("--watch", raw.watch, "show again and again what devices do");
+  app.add_flag("--diagnose", raw.diagnose,
+               "write all about a device, without secrets, for a report of a problem");
   app.add_option("--interval", raw.interval, "with --watch: how often (1s)");
   app.add_flag("--json", raw.json, "with --list and --status: for programs");
   app.add_flag("--version", raw.version, "print the version");
@@ -318,6 +322,38 @@ Result<void> understand_upgrade(RawOptions& raw, std::vector<std::string> rest,
   return {};
 }
 
+bool only_looks(const RawOptions& raw) {
+  return raw.list || raw.status || raw.watch || raw.diagnose;
+}
+
+bool checks_swap(const RawOptions& raw) { return raw.swap == "check"; }
+
+// Whether the options that were given go together.
+Result<void> check_together(const RawOptions& raw) {
+  const bool looks = only_looks(raw);
+  if (raw.detach + raw.upgrade + raw.resize + raw.list + raw.status + raw.watch + raw.diagnose +
+          raw.reattach >
+      1) {
+    return usage(
+        "--reattach, --upgrade, --resize, --detach, --list, --status, --watch and --diagnose "
+        "exclude each other");
+  }
+  if (raw.force && !raw.detach && !raw.resize && !raw.reattach)
+    return usage("--force goes with --detach, --resize or --reattach");
+  if (raw.changes_data && !raw.upgrade) return usage("--changes-data goes with --upgrade");
+  if (!raw.attach.metrics.empty() && (raw.detach || raw.resize || looks)) {
+    return usage("--metrics goes with a device to attach");
+  }
+  if (!raw.attach.name.empty() && (raw.detach || raw.resize || looks || raw.reattach)) {
+    return usage("--name goes with a device to attach");
+  }
+  if (raw.json && !raw.list && !raw.status && !checks_swap(raw))
+    return usage("--json goes with --list, --status or --swap=check");
+  if (!raw.interval.empty() && !raw.watch) return usage("--interval goes with --watch");
+  if (raw.lazy && (!raw.detach || raw.force)) return usage("--lazy goes with --detach alone");
+  return {};
+}
+
 Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest) {
   AttachCommand command;
   if (raw.version) {
@@ -325,33 +361,12 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
     command.text = "nbdkit-attach " NBDKIT_VERSION "\n";
     return command;
   }
-  if (raw.detach + raw.upgrade + raw.resize + raw.list + raw.status + raw.watch + raw.reattach >
-      1) {
-    return usage(
-        "--reattach, --upgrade, --resize, --detach, --list, --status and --watch exclude each "
-        "other");
-  }
-  if (raw.force && !raw.detach && !raw.resize && !raw.reattach)
-    return usage("--force goes with --detach, --resize or --reattach");
-  if (raw.changes_data && !raw.upgrade) return usage("--changes-data goes with --upgrade");
-  if (!raw.attach.metrics.empty() &&
-      (raw.detach || raw.resize || raw.list || raw.status || raw.watch)) {
-    return usage("--metrics goes with a device to attach");
-  }
-  if (!raw.attach.name.empty() &&
-      (raw.detach || raw.resize || raw.list || raw.status || raw.watch || raw.reattach)) {
-    return usage("--name goes with a device to attach");
-  }
-  const bool check_swap = raw.swap == "check";
-  if (raw.json && !raw.list && !raw.status && !check_swap)
-    return usage("--json goes with --list, --status or --swap=check");
-  if (!raw.interval.empty() && !raw.watch) return usage("--interval goes with --watch");
-  if (raw.lazy && (!raw.detach || raw.force)) return usage("--lazy goes with --detach alone");
+  NBDKIT_TRY(check_together(raw));
   command.json = raw.json;
   command.detach.lazy = raw.lazy;
   command.detach.force = raw.force;
   command.force = raw.force;
-  if (check_swap) {
+  if (checks_swap(raw)) {
     command.action = AttachCommand::Action::check_swap;
     return command;
   }
@@ -366,7 +381,7 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
     return command;
   }
   if (raw.device.empty()) return usage("which device? (/dev/nbdN, or - for a free one)");
-  bool attaching = !raw.detach && !raw.status && !raw.upgrade && !raw.resize;
+  bool attaching = !raw.detach && !only_looks(raw) && !raw.upgrade && !raw.resize;
   if (raw.reattach && raw.device == "-") return usage("--reattach needs the device's name");
   if (!attaching || raw.device != "-") {
     Result<std::uint32_t> index = parse_device_name(raw.device);
@@ -381,9 +396,14 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
     NBDKIT_TRY(understand_upgrade(raw, std::move(rest), command));
     return command;
   }
-  command.action = raw.detach   ? AttachCommand::Action::detach
-                   : raw.resize ? AttachCommand::Action::resize
-                                : AttachCommand::Action::status;
+  if (raw.diagnose && !rest.empty()) {
+    command.file = rest.front();
+    rest.erase(rest.begin());
+  }
+  command.action = raw.detach     ? AttachCommand::Action::detach
+                   : raw.diagnose ? AttachCommand::Action::diagnose
+                   : raw.resize   ? AttachCommand::Action::resize
+                                  : AttachCommand::Action::status;
   if (!rest.empty()) return usage(fmt::format("too many arguments: {}", rest.front()));
   return command;
 }
