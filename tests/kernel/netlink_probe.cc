@@ -339,13 +339,13 @@ TEST_F(NetlinkProbe, KnobsOfTheQueueAreSet) {
   Responder responder;
   std::uint32_t index = attach(responder);
   ASSERT_TRUE(sysfs.set_io_timeout(index, Milliseconds(2000)).ok());
-  ASSERT_TRUE(sysfs.set_max_sectors_kb(index, 4096).ok());
-  ASSERT_TRUE(sysfs.set_read_ahead_kb(index, 256).ok());
-  ASSERT_TRUE(sysfs.set_scheduler(index, "none").ok());
+  ASSERT_TRUE(sysfs.set_attribute(index, "queue/max_sectors_kb", "4096").ok());
+  ASSERT_TRUE(sysfs.set_attribute(index, "queue/read_ahead_kb", "256").ok());
+  ASSERT_TRUE(sysfs.set_attribute(index, "queue/scheduler", "none").ok());
   auto device = sysfs.device(index);
   EXPECT_EQ(device.value().io_timeout_ms, 2000u);
   EXPECT_EQ(device.value().max_sectors_kb, 4096u);
-  auto wrong = sysfs.set_scheduler(index, "no-such-thing");
+  auto wrong = sysfs.set_attribute(index, "queue/scheduler", "no-such-thing");
   ASSERT_FALSE(wrong.ok());
   std::puts(wrong.error().message().c_str());
 }
