@@ -166,11 +166,16 @@ Result<UniqueFd> RunFolder::create_unnamed() const {
 
 Result<void> RunFolder::name_file(int file, const std::string& name) const {
   const std::string open_file = fmt::format("/proc/self/fd/{}", file);
-  remove_file(name);
-  if (::linkat(AT_FDCWD, open_file.c_str(), folder_.get(), name.c_str(), AT_SYMLINK_FOLLOW) == 0) {
-    return {};
+  const std::string temporary = name + ".new";
+  remove_file(temporary);
+  if (::linkat(AT_FDCWD, open_file.c_str(), folder_.get(), temporary.c_str(), AT_SYMLINK_FOLLOW) <
+      0) {
+    return os_error(path_ + "/" + name);
   }
-  return os_error(path_ + "/" + name);
+  Result<void> named = rename_file(temporary, name);
+  // A name of the same file already: then it is still there.
+  remove_file(temporary);
+  return named;
 }
 
 Result<UniqueFd> RunFolder::open_file(const std::string& name) const {
@@ -237,7 +242,7 @@ void RunFolder::remove_state(std::uint32_t index) const {
   for (std::string_view kind :
        {std::string_view("json"), std::string_view("sock"), std::string_view("start"), kServer,
         kHandoff, kSpareHandoff, std::string_view("handoff.new"), std::string_view("json.new"),
-        std::string_view("start.new")}) {
+        std::string_view("start.new"), std::string_view("server.new")}) {
     remove_file(file_name(index, kind));
   }
 }

@@ -64,6 +64,10 @@ TEST_F(ServerLockTest, UntilItIsNamedNothingIsSeenOfIt) {
   EXPECT_TRUE(std::filesystem::exists(path / "nbd3.server"));
   ServerLock next = std::move(ServerLock::create(*folder)).value();
   EXPECT_TRUE(next.name(*folder, 3).ok()) << "a dead one's is replaced";
+  EXPECT_TRUE(next.name(*folder, 3).ok()) << "once more is no harm";
+  EXPECT_TRUE(next.take().ok());
+  std::optional<ServerLock> named;
+  EXPECT_TRUE(ServerLock::open(*folder, 3, named).ok());
   folder->remove_state(3);
   EXPECT_TRUE(std::filesystem::is_empty(path));
 }
