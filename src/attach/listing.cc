@@ -44,7 +44,8 @@ AttachmentStatus status_of(const RunFolder* folder, const NbdDevice& device) {
     unmanaged.reason = status.error().message();
     return unmanaged;
   }
-  if (answer.error().code == std::errc::timed_out) unmanaged.reason = answer.error().message();
+  const bool silent = answer.error().code == std::errc::timed_out;
+  if (silent) unmanaged.reason = answer.error().message();
   std::optional<Json> left = left_behind(*folder, device);
   if (!left) return unmanaged;
   Result<AttachmentStatus> status = parse_attachment(*left, device);
@@ -53,8 +54,11 @@ AttachmentStatus status_of(const RunFolder* folder, const NbdDevice& device) {
   status.value().pid.reset();
   status.value().server_pid.reset();
   status.value().state = DeviceState::unmanaged;
-  status.value().reason =
-      fmt::format("its keeper is gone; nbdkit-attach --reattach {} keeps it again", device.node());
+  status.value().reason = silent ? unmanaged.reason
+                                 : fmt::format(
+                                       "its keeper is gone; nbdkit-attach --reattach {} "
+                                       "keeps it again",
+                                       device.node());
   return std::move(status).value();
 }
 
