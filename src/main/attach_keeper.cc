@@ -24,7 +24,12 @@ Result<RunFolder> open_folder_of(std::uint32_t index) {
 
 Result<std::optional<ControlClient>> find_keeper(const RunFolder& folder, std::uint32_t index) {
   Result<ControlClient> keeper = ControlClient::connect(folder.socket_path(index));
-  if (keeper.ok()) return std::optional<ControlClient>(std::move(keeper).value());
+  if (keeper.ok()) {
+    // What a command asks for may take long; to say that somebody is there does not.
+    Result<Json> there = keeper.value().call("status", {}, ControlClient::kAnswerMax);
+    if (!there.ok()) return std::move(there).error();
+    return std::optional<ControlClient>(std::move(keeper).value());
+  }
   bool absent = keeper.error().code == std::errc::no_such_file_or_directory ||
                 keeper.error().code == std::errc::connection_refused;
   if (!absent) return std::move(keeper).error();

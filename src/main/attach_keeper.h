@@ -15,7 +15,7 @@ namespace nbdkit {
 // process may change. Errors say which device it is.
 Result<RunFolder> open_folder_of(std::uint32_t index);
 
-// Nothing when the device has no keeper.
+// Nothing when the device has no keeper; timed_out when that does not answer.
 Result<std::optional<ControlClient>> find_keeper(const RunFolder& folder, std::uint32_t index);
 
 // Both, for what only a keeper can do: the Error says what to do when there is none.
