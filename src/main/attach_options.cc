@@ -410,8 +410,8 @@ Result<AttachCommand> understand(RawOptions& raw, std::vector<std::string> rest)
 
 // A device alone: what is to be attached to it stands there.
 bool asks_nbdtab(const RawOptions& raw, const std::vector<std::string>& rest) {
-  const bool other = raw.detach || raw.upgrade || raw.resize || raw.list || raw.status ||
-                     raw.watch || raw.reattach || raw.version || raw.swap == "check";
+  const bool other = raw.detach || raw.upgrade || raw.resize || only_looks(raw) || raw.reattach ||
+                     raw.version || raw.swap == "check";
   return !other && rest.empty() && !raw.device.empty() && raw.device != "-";
 }
 
