@@ -78,8 +78,6 @@ Result<void> Keeper::guard(SwapMode swap) {
   // Real-time: what it writes and asks the kernel for needs memory that only the device could
   // free, and only the reserves have.
   guards_.lock();
-  Result<void> fixed = runtime_.workers().fix(kFixedWorkers);
-  if (!fixed.ok()) return std::move(fixed).error();
   if (guards_.complete()) return {};
   if (swap == SwapMode::on) {
     return attach_error(ExitCode::not_supported,
@@ -88,6 +86,12 @@ Result<void> Keeper::guard(SwapMode swap) {
   log_.warning("", "--swap=force: the machine may hang when it has no memory left: {}",
                guards_.missing());
   return {};
+}
+
+// Not before the signals are blocked: a thread would be ended by them.
+Result<void> Keeper::fix_workers() {
+  if (guarded_ == SwapMode::off) return {};
+  return runtime_.workers().fix(kFixedWorkers);
 }
 
 Task<void> Keeper::live() {
@@ -114,6 +118,7 @@ Task<void> Keeper::live() {
 
 Task<void> Keeper::begin() {
   Result<void> watching = watch_signals();
+  if (watching.ok()) watching = fix_workers();
   if (!watching.ok()) co_await fail(std::move(watching).error());
   watch_user();
   Result<void> metrics_open = open_metrics();
@@ -121,6 +126,7 @@ Task<void> Keeper::begin() {
   co_await attachment_.make();
   // An adopted device may be swap already, whatever this keeper was told.
   Result<void> guarded = guard(attachment_.swap());
+  if (guarded.ok()) guarded = fix_workers();
   if (!guarded.ok()) log_.warning("", "{}", guarded.error().message());
   std::uint32_t index = attachment_.index();
   Result<void> listening = control_.start(attachment_.folder().socket_path(index));

@@ -52,6 +52,7 @@ class Keeper final : private ControlHandler {
 
  private:
   Result<void> guard(SwapMode swap);
+  Result<void> fix_workers();
   Task<void> live();
   Task<void> begin();
   Task<std::string> detach(DetachOptions options);
