@@ -20,7 +20,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 Error no_answer() {
-  return attach_error(ExitCode::timeout, "the keeper of this device does not answer: is it stopped?");
+  return attach_error(ExitCode::timeout,
+                      "the keeper of this device does not answer: is it stopped?");
 }
 
 bool wait_readable(int fd, Clock::time_point until) {
