@@ -5,21 +5,10 @@
 #include <new>
 #include <utility>
 
+#include "base/pooling.h"
+
 namespace nbdkit {
 namespace {
-
-// Under ASan every frame comes from the heap, so that a use after its end is seen.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kPooled = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool kPooled = false;
-#else
-constexpr bool kPooled = true;
-#endif
-#else
-constexpr bool kPooled = true;
-#endif
 
 constexpr std::size_t kStep = 64;
 constexpr std::size_t kClasses = 32;  // Frames over 2 KiB are rare and go to the heap.

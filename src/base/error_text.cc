@@ -7,23 +7,9 @@
 #include <cstring>
 #include <new>
 
+#include "base/pooling.h"
+
 namespace nbdkit {
-namespace {
-
-// Under ASan every text comes from the heap, so that a use after its end is seen.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool kPooled = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-constexpr bool kPooled = false;
-#else
-constexpr bool kPooled = true;
-#endif
-#else
-constexpr bool kPooled = true;
-#endif
-
-}  // namespace
 
 // The text follows it.
 struct ErrorText::Cell {
