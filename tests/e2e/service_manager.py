@@ -24,6 +24,7 @@ class Manager:
         self.socket.bind("\0" + address[1:] if address[0] == "@" else address)
         self.messages = []  # (pid, text)
         self.kept = {}  # name -> descriptors
+        self.asked = self.caught_up = 0
         self.changed = threading.Condition()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -39,6 +40,10 @@ class Manager:
                 else:
                     descriptors = list(struct.unpack(f"={len(data) // 4}i", data))
             with self.changed:
+                if pid == os.getpid():
+                    self.caught_up = int(text)
+                    self.changed.notify_all()
+                    continue
                 # What is closed lets its sender go on: by then the message is there to be seen.
                 self.messages.append((pid, text.decode()))
                 self._take(text.decode(), descriptors)
@@ -69,6 +74,17 @@ class Manager:
             assert self.changed.wait_for(lambda: find() is not None, PATIENCE), (expression, self.messages)
             return find()
 
+    def catch_up(self):
+        """Returns when all that has been sent until now is in `messages`: datagrams keep their order."""
+        with self.changed:
+            self.asked += 1
+            mark = self.asked
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.connect(self.socket.getsockname())
+            end.send(str(mark).encode())
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.caught_up >= mark, PATIENCE), self.messages
+
     def start(self, arguments, sockets=(), names=None, environment=(), program=SERVER, standard=None, kept=True):
         """A service with these sockets, and all that is kept, as descriptors 3 and on."""
         passed = [(end.fileno(), "socket") for end in sockets]
@@ -81,13 +97,14 @@ class Manager:
             variables["LISTEN_FDS"] = str(len(passed))
             variables["LISTEN_FDNAMES"] = ":".join(name for _, name in passed) if names is None else names
         variables.update(environment)
-        return Service([program, *arguments], [fd for fd, _ in passed], variables, standard or {})
+        return Service([program, *arguments], [fd for fd, _ in passed], variables, standard or {}, self)
 
 
 class Service:
     """A process, and what it has on descriptors 3 and on."""
 
-    def __init__(self, command, descriptors, variables, standard):
+    def __init__(self, command, descriptors, variables, standard, manager):
+        self.manager = manager
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -117,12 +134,13 @@ class Service:
         signal.pidfd_send_signal(self.end, number)
 
     def wait(self):
-        """The exit status; of a signal, its negative number."""
+        """The exit status; of a signal, its negative number. The manager has then all that it said."""
         if self.returncode is None:
             timer = threading.Timer(PATIENCE, lambda: self.send_signal(signal.SIGKILL))
             timer.start()
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
             timer.cancel()
+            self.manager.catch_up()
         return self.returncode
 
     def stop(self):
