@@ -15,6 +15,8 @@ failures=0
 
 clean_up() {
   local server
+  # A child that a signal meets between its fork and its exec runs its parent's trap.
+  [ "$BASHPID" = $$ ] || return
   for server in "${servers[@]}"; do kill -KILL "$server" 2>/dev/null; done
   rm -rf "$folder"
 }

@@ -86,6 +86,8 @@ at_end() { # COMMAND...
 
 end_test() {
   local status=$? cleanup
+  # A child that a signal meets between its fork and its exec runs its parent's trap.
+  [[ $BASHPID == "$$" ]] || return
   trap - EXIT
   for cleanup in "${cleanups[@]}"; do eval "$cleanup"; done
   echo "$(basename "$0"): $checks_made checks, $checks_failed failed"
