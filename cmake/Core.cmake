@@ -18,7 +18,7 @@ target_link_libraries(nbdkit-core
   PRIVATE nlohmann_json::nlohmann_json PkgConfig::NL PkgConfig::GNUTLS)
 # Templates of the standard library must not take the place of a plugin's own (RTLD_GLOBAL).
 target_link_options(nbdkit-core PRIVATE
-  -Wl,--version-script=${CMAKE_SOURCE_DIR}/src/core.map -Wl,-z,defs)
+  -Wl,--version-script=${CMAKE_SOURCE_DIR}/src/core.map -Wl,-z,defs -Wl,-Bsymbolic-functions)
 set_target_properties(nbdkit-core PROPERTIES
   LINK_DEPENDS ${CMAKE_SOURCE_DIR}/src/core.map
   LIBRARY_OUTPUT_DIRECTORY ${NBDKIT_OUTPUT_LIBDIR}

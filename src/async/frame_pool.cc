@@ -17,24 +17,29 @@ struct Node {
   Node* next;
 };
 
-struct Pool {
-  std::array<Node*, kClasses> free{};
-  ~Pool() {
-    for (Node* node : free) {
+using FreeLists = std::array<Node*, kClasses>;
+
+// Two objects and this model, because every frame comes by here: beside a destructor, or as in a
+// library that may be loaded late, each access would first call the dynamic linker.
+[[gnu::tls_model("initial-exec")]] constinit thread_local FreeLists free_lists{};
+
+struct ReleasedWithTheThread {
+  ~ReleasedWithTheThread() {
+    for (Node*& node : free_lists) {
       while (node != nullptr) ::operator delete(std::exchange(node, node->next));
     }
   }
+  void begin() {}  // What is never used is never destroyed.
 };
-
-thread_local Pool pool;
+thread_local ReleasedWithTheThread released;
 
 }  // namespace
 
 void* frame_pool_get(std::size_t size) {
   std::size_t slot = (size + kStep - 1) / kStep;
   if (!kPooled || slot >= kClasses) return ::operator new(size);
-  if (Node* node = pool.free[slot]) {
-    pool.free[slot] = node->next;
+  if (Node* node = free_lists[slot]) {
+    free_lists[slot] = node->next;
     return node;
   }
   return ::operator new(slot* kStep);
@@ -44,8 +49,9 @@ void frame_pool_put(void* frame, std::size_t size) noexcept {
   std::size_t slot = (size + kStep - 1) / kStep;
   if (!kPooled || slot >= kClasses) return ::operator delete(frame);
   auto* node = static_cast<Node*>(frame);
-  node->next = pool.free[slot];
-  pool.free[slot] = node;
+  if (free_lists[slot] == nullptr) released.begin();
+  node->next = free_lists[slot];
+  free_lists[slot] = node;
 }
 
 void frame_pool_stock(std::size_t size_max, std::size_t count) {

@@ -10,8 +10,9 @@
 namespace nbdkit {
 namespace {
 
-// The one thing that functions of C can find by themselves is their thread.
-constinit thread_local CallContext* current_call = nullptr;
+// The one thing that functions of C can find by themselves is their thread. Set for every call of a
+// plugin: in this model without a call of the dynamic linker.
+[[gnu::tls_model("initial-exec")]] constinit thread_local CallContext* current_call = nullptr;
 
 }  // namespace
 
