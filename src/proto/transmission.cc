@@ -34,6 +34,11 @@ std::optional<RequestHeader> parse_extended_request(
   return parse<ExtendedRequestWire>(packet, kExtendedRequestMagic);
 }
 
+bool has_payload(const RequestHeader& header, bool extended_headers) {
+  if (header.command == Command::write) return true;
+  return extended_headers && (header.flags & command_flag::kPayloadLength) != 0;
+}
+
 RequestWire to_wire(const RequestHeader& header) {
   return {kRequestMagic, header.flags,  header.command,
           header.cookie, header.offset, static_cast<std::uint32_t>(header.length)};

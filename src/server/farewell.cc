@@ -90,9 +90,7 @@ std::optional<Parsed> parse(std::span<const std::byte> bytes, bool extended) {
       extended ? parse_extended_request(bytes.first<sizeof(ExtendedRequestWire)>())
                : parse_request(bytes.first<sizeof(RequestWire)>());
   if (!header) return std::nullopt;
-  bool has_payload = extended ? (header->flags & command_flag::kPayloadLength) != 0
-                              : header->command == Command::write;
-  return Parsed{*header, size, has_payload ? header->length : 0};
+  return Parsed{*header, size, has_payload(*header, extended) ? header->length : 0};
 }
 
 }  // namespace

@@ -232,8 +232,8 @@ RequestHeader Client::random_request() {
 }
 
 bool Client::has_payload(const RequestHeader& header) const {
-  if (!agreement_.extended_headers) return header.command == Command::write;
-  return (header.flags & command_flag::kPayloadLength) != 0;
+  if (header.command == Command::write) return true;  // Some clients do not set the flag.
+  return agreement_.extended_headers && (header.flags & command_flag::kPayloadLength) != 0;
 }
 
 // Of a range that ends beyond the disk its beginning is read, by a client that can be told so.
@@ -245,7 +245,7 @@ std::uint64_t Client::there(const RequestHeader& header) const {
 
 // What is said of errors in the protocol and, where it says nothing, by nbdkit.
 std::uint32_t Client::right_answer(const RequestHeader& header) const {
-  if (has_payload(header) != (header.command == Command::write)) return 22;
+  if (has_payload(header) && header.command != Command::write) return 22;
   bool writes = header.command == Command::write || header.command == Command::trim ||
                 header.command == Command::write_zeroes;
   if (writes && agreement_.read_only) return 1;

@@ -352,12 +352,6 @@ std::optional<RequestHeader> Transmission::parse(std::span<const std::byte> pack
   return parse_extended_request(packet.first<sizeof(ExtendedRequestWire)>());
 }
 
-// Extended headers tell it of any command, also of those that have no use for one.
-bool Transmission::has_payload(const RequestHeader& header) const {
-  if (!agreement_.extended_headers) return header.command == Command::write;
-  return (header.flags & command_flag::kPayloadLength) != 0;
-}
-
 std::span<const std::byte> Transmission::take_request(const std::optional<RequestHeader>& header,
                                                       std::span<const std::byte> bytes) {
   std::span<const std::byte> rest = bytes.subspan(header_size_);
@@ -371,7 +365,7 @@ std::span<const std::byte> Transmission::take_request(const std::optional<Reques
     stop(TransmissionEnd::disconnected);
     return {};
   }
-  if (has_payload(*header)) return take_payload(*header, rest);
+  if (has_payload(*header, agreement_.extended_headers)) return take_payload(*header, rest);
   Refusal refusal = check(*header);
   if (refusal.error == NbdError::none) {
     begin(*header, std::nullopt);

@@ -105,7 +105,6 @@ class Transmission final : private Watcher, private Job, private Timer {
   std::span<const std::byte> take_request(const std::optional<RequestHeader>& header,
                                           std::span<const std::byte> bytes);
   std::optional<RequestHeader> parse(std::span<const std::byte> packet) const;
-  bool has_payload(const RequestHeader& header) const;
   std::span<const std::byte> take_payload(const RequestHeader& header,
                                           std::span<const std::byte> rest);
   std::span<const std::byte> take_partial(std::span<const std::byte> bytes);

@@ -166,8 +166,8 @@ std::uint64_t Transmission::served_length(const RequestHeader& header) const {
 
 // When several things are wrong, the answer is the one that nbdkit gives.
 Transmission::Refusal Transmission::check(const RequestHeader& header) const {
-  if (has_payload(header) != (header.command == Command::write)) {
-    return {NbdError::invalid, "only a write has a payload, and it must have one"};
+  if (header.command != Command::write && has_payload(header, agreement_.extended_headers)) {
+    return {NbdError::invalid, "only a write has a payload"};
   }
   if (changes_data(header.command) && !can_write_) {
     return {NbdError::not_permitted, "the export is read-only"};
