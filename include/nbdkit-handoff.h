@@ -195,6 +195,10 @@ struct nbdkit_handoff_taken {
   const struct nbdkit_handoff_context* contexts;
   size_t unread_length; /* bytes of a request's header that come before what is in the socket */
   const unsigned char* unread;
+  /* Bytes; what the client has been told and keeps to. All three are 0 when it has not asked. */
+  uint32_t block_size_minimum;
+  uint32_t block_size_preferred;
+  uint32_t block_size_maximum;
 };
 
 /* Give the socket of this connection back, after the last reply and before the next request. The

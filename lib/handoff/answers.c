@@ -30,14 +30,19 @@ static int choice(struct nh_answer* answer, const struct nh_json_node* of, const
 static bool is_power_of_2(uint32_t n) { return n != 0 && (n & (n - 1)) == 0; }
 
 /* NBD_INFO_BLOCK_SIZE; all 0 is allowed: there is no preference. */
-static bool block_size_is_valid(const struct nbdkit_handoff_export* info) {
-  uint32_t minimum = info->block_size_minimum;
-  uint32_t preferred = info->block_size_preferred;
-  uint32_t maximum = info->block_size_maximum;
+static bool block_size_is_valid(uint32_t minimum, uint32_t preferred, uint32_t maximum) {
   if (minimum == 0 && preferred == 0 && maximum == 0) return true;
   return is_power_of_2(minimum) && minimum <= 64 * 1024 && is_power_of_2(preferred) &&
          preferred >= 512 && preferred <= 32 * 1024 * 1024 && minimum <= preferred &&
          preferred <= maximum && (maximum == UINT32_MAX || maximum % minimum == 0);
+}
+
+static void take_block_size(struct nh_answer* answer, const struct nh_json_node* sizes,
+                            uint32_t* minimum, uint32_t* preferred, uint32_t* maximum) {
+  *minimum = (uint32_t)nh_answer_number(answer, sizes, "minimum", UINT32_MAX);
+  *preferred = (uint32_t)nh_answer_number(answer, sizes, "preferred", UINT32_MAX);
+  *maximum = (uint32_t)nh_answer_number(answer, sizes, "maximum", UINT32_MAX);
+  if (!block_size_is_valid(*minimum, *preferred, *maximum)) nh_answer_wrong(answer, "block_size");
 }
 
 static void take_export(struct nh_answer* answer, const struct nh_json_node* body,
@@ -47,10 +52,8 @@ static void take_export(struct nh_answer* answer, const struct nh_json_node* bod
   info->transmission_flags =
       (uint16_t)nh_answer_number(answer, body, "transmission_flags", UINT16_MAX);
   if ((info->transmission_flags & 1) == 0) nh_answer_wrong(answer, "transmission_flags");
-  info->block_size_minimum = (uint32_t)nh_answer_number(answer, sizes, "minimum", UINT32_MAX);
-  info->block_size_preferred = (uint32_t)nh_answer_number(answer, sizes, "preferred", UINT32_MAX);
-  info->block_size_maximum = (uint32_t)nh_answer_number(answer, sizes, "maximum", UINT32_MAX);
-  if (!block_size_is_valid(info)) nh_answer_wrong(answer, "block_size");
+  take_block_size(answer, sizes, &info->block_size_minimum, &info->block_size_preferred,
+                  &info->block_size_maximum);
   info->maximum_payload = (uint32_t)nh_answer_number(answer, body, "maximum_payload", UINT32_MAX);
   info->multi_conn = nh_answer_bool(answer, body, "multi_conn");
   info->shared_open = nh_answer_bool(answer, body, "shared_open");
@@ -200,6 +203,12 @@ static void take_state(struct nh_answer* answer, const struct nh_json_node* stat
   block->taken.structured_replies = nh_answer_bool(answer, state, "structured_replies");
   block->taken.extended_headers = nh_answer_bool(answer, state, "extended_headers");
   take_contexts(answer, state, block);
+  /* A server that knows nothing of it says nothing. */
+  const struct nh_json_node* sizes = nh_json_find(&answer->json, state, "block_size");
+  if (sizes != NULL) {
+    take_block_size(answer, sizes, &block->taken.block_size_minimum,
+                    &block->taken.block_size_preferred, &block->taken.block_size_maximum);
+  }
   const char* digits = nh_answer_text(answer, state, "unread");
   int unread = read_hex(digits, block->unread, sizeof block->unread);
   if (unread < 0) nh_answer_wrong(answer, "state.unread");

@@ -142,6 +142,9 @@ TEST(AnswersTest, EachMemberOfATakenConnectionIsChecked) {
       {R"("base:allocation":1)", R"("base:allocation":-1)"},
       {R"("base:allocation":1)", R"("base\u0000":1)"},
       {R"("base:allocation":1)", R"("base:allocation":4294967296)"},
+      {R"("minimum":512,)", ""},
+      {"512", "513"},
+      {"65536", "1024"},
       {"25609513", "2560951"},
       {"25609513", "2560951g"},
       {"25609513", "25609513000000000000000000000000000000000000000000000000000000ff"},
@@ -151,6 +154,9 @@ TEST(AnswersTest, EachMemberOfATakenConnectionIsChecked) {
   }
   EXPECT_TRUE(reads_taken(with(kTakenBody, "25609513", std::string(62, 'F'))));
   EXPECT_TRUE(reads_taken(with(kTakenBody, R"("base:allocation":1)", "")));
+  // As servers answer that do not know of it.
+  EXPECT_TRUE(reads_taken(
+      with(kTakenBody, R"("block_size":{"minimum":512,"preferred":4096,"maximum":65536},)", "")));
 }
 
 TEST(AnswersTest, EventsAreKnownOrNotOrWrong) {

@@ -30,7 +30,8 @@ constexpr std::string_view kExportBody =
     R"("description":"a d\u00edsk","survives":"flushed","shared_open":false,"swap_fit":true})";
 constexpr std::string_view kTakenBody =
     R"({"id":5,"export":"a","peer":"kernel","size":4096,"flags":365, "state": )"
-    R"({"structured_replies":true,"extended_headers":false,"contexts":{"base:allocation":1}, "unread":"25609513"} })";
+    R"({"structured_replies":true,"extended_headers":false,"contexts":{"base:allocation":1}, )"
+    R"("block_size":{"minimum":512,"preferred":4096,"maximum":65536},"unread":"25609513"} })";
 
 template <auto release>
 struct Releaser {

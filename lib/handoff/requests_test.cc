@@ -156,7 +156,11 @@ TEST_F(RequestsTest, TakeOverGivesTheSocketBack) {
   EXPECT_STREQ(taken->export_name, "a");
   EXPECT_STREQ(
       taken->state,
-      R"({"structured_replies":true,"extended_headers":false,"contexts":{"base:allocation":1}, "unread":"25609513"})");
+      R"({"structured_replies":true,"extended_headers":false,"contexts":{"base:allocation":1}, )"
+      R"("block_size":{"minimum":512,"preferred":4096,"maximum":65536},"unread":"25609513"})");
+  EXPECT_EQ(taken->block_size_minimum, 512u);
+  EXPECT_EQ(taken->block_size_preferred, 4096u);
+  EXPECT_EQ(taken->block_size_maximum, 65536u);
   EXPECT_TRUE(taken->structured_replies);
   ASSERT_EQ(taken->context_count, 1u);
   EXPECT_STREQ(taken->contexts[0].name, "base:allocation");

@@ -244,6 +244,38 @@ TEST_F(ConnectionsTest, ExtendedHeadersMoveAlong) {
   EXPECT_EQ(client.read(0, 512).data.size(), 512u);
 }
 
+// Also when the export there has others: the client knows only these.
+TEST_F(ConnectionsTest, AgreedBlockSizesMoveAlong) {
+  plugin->disk().properties.block_size = {512, 4096, 65536};
+  WireClient client{UniqueFd()};
+  serve(kHandshake, client);
+  client.greet();
+  client.option(Option::go, WireClient::go_data("disk", {Info::block_size}));
+  HandoffPeer::Message answer = about("take-over", 1);
+  Json state = *body_of(answer).find("state");
+  EXPECT_EQ(state.find("block_size")->find("maximum")->as_unsigned(), 65536u);
+  plugin->disk().properties.block_size = {4096, 4096, 4096};
+  std::string again =
+      R"({"verb":"serve","mode":"transmission","export":"disk","state":)" + state.dump() + "}";
+  EXPECT_EQ(peer.ask(again, answer.descriptor.get()).kind, NBDKIT_HANDOFF_ANSWER);
+  EXPECT_EQ(client.read(512, 65536).error, 0u);
+  EXPECT_EQ(client.read(1, 512).error, 22u);
+  EXPECT_EQ(client.read(0, 65536 + 512).error, 22u);
+}
+
+TEST_F(ConnectionsTest, WhoHasNotAskedForBlockSizesIsNotHeldToThemElsewhere) {
+  plugin->disk().properties.block_size = {512, 4096, 65536};
+  WireClient client{UniqueFd()};
+  serve(kHandshake, client);
+  client.greet();
+  client.option(Option::go, WireClient::go_data("disk"));
+  HandoffPeer::Message answer = about("take-over", 1);
+  std::string again = R"({"verb":"serve","mode":"transmission","export":"disk","state":)" +
+                      body_of(answer).find("state")->dump() + "}";
+  EXPECT_EQ(peer.ask(again, answer.descriptor.get()).kind, NBDKIT_HANDOFF_ANSWER);
+  EXPECT_EQ(client.read(1, 512).error, 0u);
+}
+
 TEST_F(ConnectionsTest, ATakeOverThatTakesTooLongChangesNothing) {
   WireClient client{UniqueFd()};
   serve(kServe, client);
@@ -405,6 +437,9 @@ TEST_F(ConnectionsTest, WrongKeysAreNamed) {
   expect_error(with(R"({"contexts":{"base:allocation":1}})"), "bad-value", "contexts");
   expect_error(with(R"({"structured_replies":true,"contexts":{"qemu:allocation-depth":1}})"),
                "bad-value", "contexts");
+  expect_error(with(R"({"block_size":true})"), "bad-value", "block_size");
+  expect_error(with(R"({"block_size":{"minimum":3,"preferred":4096,"maximum":8192}})"), "bad-value",
+               "block_size");
   expect_error(with(R"({"tls":true})"), "unknown-key", "tls");
 }
 

@@ -18,6 +18,7 @@ MovedConnection moved() {
   moved.agreement.structured_replies = true;
   moved.agreement.extended_headers = true;
   moved.agreement.contexts.add(kBaseAllocation);
+  moved.agreement.block_size = {512, 4096, 65536};
   moved.unread = {std::byte{0x25}, std::byte{0x60}, std::byte{0x95}};
   moved.export_name = "disk";
   moved.kernel = true;
@@ -63,6 +64,8 @@ TEST(StoredConnectionTest, WhatIsStoredComesBack) {
   EXPECT_TRUE(connection.serve.state->agreement.structured_replies);
   EXPECT_TRUE(connection.serve.state->agreement.extended_headers);
   EXPECT_TRUE(connection.serve.state->agreement.contexts.has(kBaseAllocation));
+  EXPECT_EQ(connection.serve.state->agreement.block_size.minimum, 512u);
+  EXPECT_EQ(connection.serve.state->agreement.block_size.maximum, 65536u);
   EXPECT_EQ(connection.serve.state->unread, moved().unread);
 }
 

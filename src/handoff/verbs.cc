@@ -130,13 +130,19 @@ bool is_valid(const BlockSize& size) {
          (size.maximum == kNoLimit || size.maximum % size.minimum == 0);
 }
 
-BlockSize parse_block_size(const Json& sizes, AnswerReader& answer) {
+Json to_json(const BlockSize& size) {
+  Json body = Json::object();
+  body.set("minimum", size.minimum).set("preferred", size.preferred).set("maximum", size.maximum);
+  return body;
+}
+
+std::optional<BlockSize> parse_block_size(const Json& sizes) {
   AnswerReader reader(sizes);
   auto number = [&](std::string_view key) {
     return static_cast<std::uint32_t>(reader.number(key, kNoLimit));
   };
   BlockSize size{number("minimum"), number("preferred"), number("maximum")};
-  if (!reader.result().ok() || !is_valid(size)) answer.lose("block_size");
+  if (!reader.result().ok() || !is_valid(size)) return std::nullopt;
   return size;
 }
 
@@ -172,19 +178,16 @@ Json to_json(const HandoffState& state) {
   body.set("structured_replies", state.agreement.structured_replies)
       .set("extended_headers", state.agreement.extended_headers)
       .set("contexts", std::move(contexts))
+      .set("block_size", to_json(state.agreement.block_size))
       .set("unread", to_hex(state.unread));
   return body;
 }
 
 Json to_json(const HandoffExport& info) {
-  Json sizes = Json::object();
-  sizes.set("minimum", info.block_size.minimum)
-      .set("preferred", info.block_size.preferred)
-      .set("maximum", info.block_size.maximum);
   Json body = Json::object();
   body.set("size", info.size)
       .set("transmission_flags", info.transmission_flags)
-      .set("block_size", std::move(sizes))
+      .set("block_size", to_json(info.block_size))
       .set("maximum_payload", info.maximum_payload)
       .set("multi_conn", info.multi_conn)
       .set("identity", info.identity)
@@ -277,7 +280,8 @@ Result<MetaContextSet> parse_contexts(const Json& body) {
 
 Result<HandoffState> parse_state(const Json& body) {
   if (body.as_object() == nullptr) return bad_value("state", "what take-over has answered");
-  NBDKIT_TRY(only_keys(body, {"structured_replies", "extended_headers", "contexts", "unread"}));
+  NBDKIT_TRY(only_keys(
+      body, {"structured_replies", "extended_headers", "contexts", "block_size", "unread"}));
   HandoffState state;
   Result<bool> structured = bool_key(body, "structured_replies", false);
   if (!structured.ok()) return std::move(structured).error();
@@ -295,6 +299,11 @@ Result<HandoffState> parse_state(const Json& body) {
   }
   if (!state.agreement.contexts.empty() && !state.agreement.structured_replies) {
     return bad_value("contexts", "empty without structured replies");
+  }
+  if (const Json* sizes = body.find("block_size")) {
+    std::optional<BlockSize> size = parse_block_size(*sizes);
+    if (!size) return bad_value("block_size", "what take-over has answered");
+    state.agreement.block_size = *size;
   }
   if (const Json* unread = body.find("unread")) {
     const std::string* text = unread->as_string();
@@ -322,8 +331,11 @@ Result<HandoffExport> parse_export(const Json& body) {
   info.swap_fit = reader.truth("swap_fit", false);
   info.mapping = reader.text("mapping");
   if (const Json* guards = body.find("guards")) info.guards = *guards;
-  if (const Json* sizes = body.find("block_size"))
-    info.block_size = parse_block_size(*sizes, reader);
+  if (const Json* sizes = body.find("block_size")) {
+    std::optional<BlockSize> size = parse_block_size(*sizes);
+    if (!size) reader.lose("block_size");
+    info.block_size = size.value_or(BlockSize());
+  }
   std::string survives = reader.text("survives");
   auto found = std::find(kSurvives.begin(), kSurvives.end(), survives);
   if (found != kSurvives.end()) {

@@ -191,6 +191,16 @@ TEST_F(BlockSizes, TheEndOfTheExportMayLieInsideABlock) {
   EXPECT_EQ(client.read(1 << 20, 50).error, 22u);
 }
 
+// NBD protocol, "Block size constraints": only GO is a promise.
+TEST_F(BlockSizes, WhoOnlyLearnsThemIsNotHeldToThem) {
+  WireClient client = server.connect();
+  client.greet();
+  client.option(Option::info, WireClient::go_data("", {Info::block_size}));
+  client.send_option(Option::export_name, "");
+  client.receive(sizeof(ExportNameReplyWire));
+  EXPECT_EQ(client.read(1, 511).error, 0u);
+}
+
 // As nbdkit does it: a plugin says what it likes, and copes with what comes.
 TEST_F(BlockSizes, WhoHasNotAskedIsServedAllTheSame) {
   WireClient client = client_that_asks({Info::description});

@@ -2,6 +2,7 @@
 // Agreement: what a handshake has agreed on, and what a connection takes along when it moves.
 #pragma once
 
+#include "block/properties.h"
 #include "proto/meta_contexts.h"
 
 namespace nbdkit {
@@ -10,9 +11,9 @@ struct Agreement {
   bool structured_replies = false;
   bool extended_headers = false;  // only with structured_replies
   MetaContextSet contexts;        // only with structured_replies
-  // The client has asked for the block sizes of the export, and keeps to them. Lost when the
-  // connection moves: it is then served as one that has not asked.
-  bool block_sizes = false;
+  // What a client has been told that has asked for it, and keeps to; unknown for all others. It
+  // stays so when the connection moves, whatever the export there prefers.
+  BlockSize block_size;
   bool read_only = false;
 };
 

@@ -36,6 +36,10 @@ std::vector<std::byte> number_and_text(T number, std::string_view text) {
   return data;
 }
 
+bool wants(std::span<const Info> wanted, Info one) {
+  return std::find(wanted.begin(), wanted.end(), one) != wanted.end();
+}
+
 // A list may ask for all of them, or for all of a namespace.
 bool asks_for(std::span<const std::string> queries, const MetaContext& context, bool set) {
   if (!set && queries.empty()) return true;
@@ -281,8 +285,9 @@ Task<bool> Handshake::info_or_go(Option option, Data data) {
     co_return false;
   }
   keep_meta_context_for(request->export_name);
-  agreement_.block_sizes = std::find(request->infos.begin(), request->infos.end(),
-                                     Info::block_size) != request->infos.end();
+  // Who only wants to know promises nothing (NBD protocol, "Block size constraints").
+  const bool keeps_to_sizes = option == Option::go && wants(request->infos, Info::block_size);
+  agreement_.block_size = keeps_to_sizes ? device_->properties().block_size : BlockSize();
   co_await send_infos(option, request->infos);
   if (option == Option::info) co_await close();
   co_await reply(option, OptionReply::ack);
@@ -292,22 +297,19 @@ Task<bool> Handshake::info_or_go(Option option, Data data) {
 Task<void> Handshake::send_infos(Option option, std::span<const Info> wanted) {
   ExportInfo info =
       export_info(device_->properties(), agreement_.read_only, agreement_.structured_replies);
-  auto wants = [&](Info one) {
-    return std::find(wanted.begin(), wanted.end(), one) != wanted.end();
-  };
   InfoExportWire wire;
   wire.size = info.size;
   wire.flags = info.transmission_flags;
   co_await reply(option, OptionReply::info, bytes_of_wire(wire));
-  if (wants(Info::name)) {
+  if (wants(wanted, Info::name)) {
     std::vector<std::byte> name = number_and_text(Info::name, context_.export_name);
     co_await reply(option, OptionReply::info, name);
   }
-  if (wants(Info::description) && !info.description.empty()) {
+  if (wants(wanted, Info::description) && !info.description.empty()) {
     std::vector<std::byte> text = number_and_text(Info::description, info.description);
     co_await reply(option, OptionReply::info, text);
   }
-  if (wants(Info::block_size) && info.block_size.known()) {
+  if (wants(wanted, Info::block_size) && info.block_size.known()) {
     InfoBlockSizeWire sizes;
     sizes.minimum = info.block_size.minimum;
     sizes.preferred = info.block_size.preferred;

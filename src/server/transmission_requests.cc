@@ -145,8 +145,8 @@ Transmission::Refusal Transmission::check_range(const RequestHeader& header) con
 // Whoever has asked for the sizes is held to them. Who has not is served as far as the device can,
 // as nbdkit serves it. The end of the export may lie inside a block.
 Transmission::Refusal Transmission::check_block_size(const RequestHeader& header) const {
-  const BlockSize& block = device_.properties().block_size;
-  if (!agreement_.block_sizes || !block.known()) return {};
+  const BlockSize& block = agreement_.block_size;
+  if (!block.known()) return {};
   const bool to_the_end = header.length == device_.properties().size - header.offset;
   if (!is_aligned(header.offset, block.minimum) ||
       !(is_aligned(header.length, block.minimum) || to_the_end)) {

@@ -36,6 +36,8 @@ class SilentLog final : public Log {
   void write(LogLevel, std::string_view, std::string_view) override {}
 };
 
+constexpr BlockSize kSizes{512, 4096, 1 << 18};
+
 // Holds nothing, but looks at what it is asked: nothing that it does not have, and no payload that
 // is not there. Where it is asked decides how it answers.
 class StrictDevice final : public BlockDevice {
@@ -46,7 +48,7 @@ class StrictDevice final : public BlockDevice {
           all.size = kSize;
           all.can_write = all.can_flush = all.can_fua = all.can_trim = all.can_fast_zero = true;
           all.can_cache = all.can_extents = true;
-          all.block_size = {512, 4096, 1 << 18};
+          all.block_size = kSizes;
           return all;
         }()),
         context_(context),
@@ -148,7 +150,7 @@ Agreement agreement_of(unsigned flags) {
   if (agreement.structured_replies && (flags & kContexts) != 0) {
     for (const MetaContext& context : kMetaContexts) agreement.contexts.add(context);
   }
-  agreement.block_sizes = (flags & kBlockSizes) != 0;
+  if ((flags & kBlockSizes) != 0) agreement.block_size = kSizes;
   agreement.read_only = (flags & kReadOnly) != 0;
   return agreement;
 }
