@@ -269,7 +269,7 @@ TEST(NbdPluginAlone, ParametersThatMakeNoSenseAreRefused) {
       {{{"vsock", "2"}, {"port", "http"}}, "port=http"},
       {{{"hostname", "h"}, {"retry", "-1"}}, "retry=-1"},
       {{{"hostname", "h"}, {"connections", "0"}}, "connections=0"},
-      {{{"hostname", "h"}, {"tls", "perhaps"}}, "'perhaps' is not one of off, on and require"},
+      {{{"hostname", "h"}, {"tls", "perhaps"}}, "'perhaps' is none of off, on and require"},
       {{{"hostname", "h"}, {"tls-psk", "/nonexistent"}}, "/nonexistent"},
       {{{"hostname", "h"}, {"tls-certificates", "/nonexistent"}}, "/nonexistent"},
   };

@@ -18,13 +18,6 @@ constexpr std::int64_t kConnectionsMax = 16;
 
 Error refusal(std::string text) { return Error(std::errc::invalid_argument, std::move(text)); }
 
-Result<ClientTlsMode> parse_tls(std::string_view value) {
-  if (value == "require" || value == "required" || value == "force") return ClientTlsMode::require;
-  Result<bool> on = parse_bool(value);
-  if (!on.ok()) return refusal(fmt::format("'{}' is not one of off, on and require", value));
-  return on.value() ? ClientTlsMode::on : ClientTlsMode::off;
-}
-
 }  // namespace
 
 void Settings::declare(Params& params) {
@@ -62,7 +55,7 @@ void Settings::declare(Params& params) {
                            "(default false)"});
   params.add("tls", "off|on|require",
              [this](std::string_view value) -> Result<void> {
-               Result<ClientTlsMode> mode = parse_tls(value);
+               Result<TlsMode> mode = parse_tls_mode(value);
                if (!mode.ok()) return std::move(mode).error();
                tls_ = mode.value();
                tls_given_ = true;
@@ -161,7 +154,7 @@ Result<void> Settings::check_uri() {
   if (export_.empty() && !dynamic_) export_ = std::move(parsed.export_name);
   options_.address = std::move(parsed.address);
   if (parsed.tls) {
-    tls_ = ClientTlsMode::require;
+    tls_ = TlsMode::require;
     tls_given_ = true;
   }
   if (tls_username_.empty()) tls_username_ = std::move(parsed.user);
@@ -183,7 +176,7 @@ Result<void> Settings::check_names() {
 void Settings::settle_tls() {
   const bool anything = !tls_certificates_.empty() || !tls_psk_.empty() || !tls_username_.empty() ||
                         tls_verify_given_;
-  const ClientTlsMode unless_told = anything ? ClientTlsMode::on : ClientTlsMode::off;
+  const TlsMode unless_told = anything ? TlsMode::on : TlsMode::off;
   options_.wishes.tls = tls_given_ ? tls_ : unless_told;
   if (const auto* tcp = std::get_if<RemoteTcp>(&options_.address)) {
     options_.wishes.tls_host = tcp->host;
@@ -194,7 +187,7 @@ void Settings::settle_tls() {
 }
 
 Result<void> Settings::load() {
-  if (options_.wishes.tls == ClientTlsMode::off) return {};
+  if (options_.wishes.tls == TlsMode::off) return {};
   ClientTls tls;
   tls.certificates = tls_certificates_;
   tls.psk_file = tls_psk_;

@@ -7,6 +7,7 @@
 
 #include "block/params.h"
 #include "client/remote_options.h"
+#include "tls/mode.h"
 
 namespace nbdkit {
 
@@ -49,7 +50,7 @@ class Settings {
   std::int64_t retries_ = 0;
   std::int64_t connections_ = 1;
   bool keeps_unflushed_ = false;
-  ClientTlsMode tls_ = ClientTlsMode::off;
+  TlsMode tls_ = TlsMode::off;
   bool tls_given_ = false;
   std::string tls_certificates_;
   bool tls_verify_ = true;

@@ -95,12 +95,12 @@ Task<std::vector<ListAnswer>> list_remote_exports(Loop& loop, Gate& gate,
 Task<NegotiatedSocket> negotiate_socket(Loop& loop, Gate& gate, const RemoteOptions& options) {
   RemoteOptions plain = options;
   plain.wishes.chunks = false;
-  if (plain.wishes.tls == ClientTlsMode::require) {
+  if (plain.wishes.tls == TlsMode::require) {
     co_await fail(Error(std::errc::operation_not_supported,
                         fmt::format("{}: whoever is given the socket cannot go on with TLS",
                                     to_string(options.address))));
   }
-  plain.wishes.tls = ClientTlsMode::off;
+  plain.wishes.tls = TlsMode::off;
   ClientSession session = co_await connect_session(loop, gate, plain);
   NegotiatedSocket negotiated;
   negotiated.socket = session.socket->release();

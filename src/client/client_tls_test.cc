@@ -32,7 +32,7 @@ struct ClientTlsTest : testing::Test {
         [this](UniqueFd socket) { EXPECT_TRUE(server->start(std::move(socket), {}).ok()); });
     options.address = RemoteUnix{listener->path()};
   }
-  Result<void> open(ClientTlsMode mode, const ClientTls& with, std::string host = "localhost") {
+  Result<void> open(TlsMode mode, const ClientTls& with, std::string host = "localhost") {
     options.wishes.tls = mode;
     options.wishes.credentials = load(with);
     options.wishes.tls_host = std::move(host);
@@ -65,7 +65,7 @@ struct ClientTlsTest : testing::Test {
 
 TEST_F(ClientTlsTest, CertificatesProtectWhatIsSent) {
   serve(load(files.server()), true);
-  ASSERT_TRUE(open(ClientTlsMode::require, files.client()).ok());
+  ASSERT_TRUE(open(TlsMode::require, files.client()).ok());
   EXPECT_TRUE(remote->agreement().tls);
   EXPECT_TRUE(remote->agreement().extended_headers);
   expect_data();
@@ -73,14 +73,14 @@ TEST_F(ClientTlsTest, CertificatesProtectWhatIsSent) {
 
 TEST_F(ClientTlsTest, SharedKeysProtectWhatIsSent) {
   serve(load(files.server_with_keys()), true);
-  ASSERT_TRUE(open(ClientTlsMode::require, files.client_with_key("alice")).ok());
+  ASSERT_TRUE(open(TlsMode::require, files.client_with_key("alice")).ok());
   EXPECT_TRUE(remote->agreement().tls);
   expect_data();
 }
 
 TEST_F(ClientTlsTest, ALostConnectionIsMadeAgainWithTls) {
   serve(load(files.server()), true);
-  ASSERT_TRUE(open(ClientTlsMode::on, files.client()).ok());
+  ASSERT_TRUE(open(TlsMode::on, files.client()).ok());
   listener->break_connections();
   expect_data();
   EXPECT_EQ(listener->accepted(), 2u);
@@ -88,21 +88,21 @@ TEST_F(ClientTlsTest, ALostConnectionIsMadeAgainWithTls) {
 
 TEST_F(ClientTlsTest, WhoeverOnlyWantsTlsGoesOnWithoutIt) {
   serve(nullptr);
-  ASSERT_TRUE(open(ClientTlsMode::on, files.client()).ok());
+  ASSERT_TRUE(open(TlsMode::on, files.client()).ok());
   EXPECT_FALSE(remote->agreement().tls);
   expect_data();
 }
 
 TEST_F(ClientTlsTest, WhoeverRequiresTlsDoesNot) {
   serve(nullptr);
-  auto opened = open(ClientTlsMode::require, files.client());
+  auto opened = open(TlsMode::require, files.client());
   ASSERT_FALSE(opened.ok());
   EXPECT_NE(opened.error().message().find("no TLS, which is required"), std::string::npos);
 }
 
 TEST_F(ClientTlsTest, AServerOfAnotherNameIsNotBelieved) {
   serve(load(files.server()), true);
-  auto opened = open(ClientTlsMode::require, files.client(), "elsewhere.example.com");
+  auto opened = open(TlsMode::require, files.client(), "elsewhere.example.com");
   ASSERT_FALSE(opened.ok());
   EXPECT_NE(opened.error().message().find("TLS handshake"), std::string::npos);
 }
@@ -110,12 +110,12 @@ TEST_F(ClientTlsTest, AServerOfAnotherNameIsNotBelieved) {
 // On a Unix socket there is no name to compare with.
 TEST_F(ClientTlsTest, WithoutANameAnyServerOfTheAuthorityIsBelieved) {
   serve(load(files.server()), true);
-  EXPECT_TRUE(open(ClientTlsMode::require, files.client(), "").ok());
+  EXPECT_TRUE(open(TlsMode::require, files.client(), "").ok());
 }
 
 TEST_F(ClientTlsTest, ASocketForSomebodyElseCannotHaveTls) {
   serve(load(files.server()), true);
-  options.wishes.tls = ClientTlsMode::require;
+  options.wishes.tls = TlsMode::require;
   options.wishes.credentials = load(files.client());
   auto negotiated = loop.run([&] { return negotiate_socket(loop, gate, options); });
   ASSERT_FALSE(negotiated.ok());

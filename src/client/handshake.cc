@@ -90,8 +90,8 @@ Result<void> ClientHandshake::check_export() const {
 
 Task<void> ClientHandshake::begin() {
   co_await greet();
-  if (wishes_.tls != ClientTlsMode::off && fixed_newstyle_) co_await start_tls();
-  if (wishes_.tls == ClientTlsMode::require && !agreement_.tls) {
+  if (wishes_.tls != TlsMode::off && fixed_newstyle_) co_await start_tls();
+  if (wishes_.tls == TlsMode::require && !agreement_.tls) {
     co_await fail(Error(std::errc::permission_denied, "the server has no TLS, which is required"));
   }
 }

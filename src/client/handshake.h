@@ -14,18 +14,16 @@
 #include "client/agreement.h"
 #include "proto/handshake.h"
 #include "proto/option_answers.h"
+#include "tls/mode.h"
 #include "tls/stream.h"
 
 namespace nbdkit {
-
-// on: when the server has it.
-enum class ClientTlsMode { off, on, require };
 
 struct HandshakeWishes {
   std::string export_name;
   // Structured replies, extended headers and base:allocation, as far as the server has them.
   bool chunks = true;
-  ClientTlsMode tls = ClientTlsMode::off;
+  TlsMode tls = TlsMode::off;
   TlsCredentials::Shared credentials;  // unless it is off
   std::string tls_host;                // whom the server's certificate must name
   TlsStream::Kernel tls_kernel = TlsStream::Kernel::when_offered;

@@ -265,14 +265,13 @@ TEST(NbdkitOptions, PortsOfVirtualMachinesHave32Bits) {
 }
 
 TEST(NbdkitOptions, TlsMayBeOffOnOrRequired) {
-  using Mode = TlsOptions::Mode;
-  EXPECT_EQ(parse({"null"}).value().tls.mode, Mode::when_possible);
+  EXPECT_EQ(parse({"null"}).value().tls.mode, std::nullopt);
   for (const char* off : {"off", "0", "no", "FALSE"}) {
-    EXPECT_EQ(parse({"--tls", off, "null"}).value().tls.mode, Mode::off) << off;
+    EXPECT_EQ(parse({"--tls", off, "null"}).value().tls.mode, TlsMode::off) << off;
   }
-  EXPECT_EQ(parse({"--tls=on", "null"}).value().tls.mode, Mode::on);
+  EXPECT_EQ(parse({"--tls=on", "null"}).value().tls.mode, TlsMode::on);
   for (const char* must : {"require", "Required", "FORCE"}) {
-    EXPECT_EQ(parse({"--tls", must, "null"}).value().tls.mode, Mode::require) << must;
+    EXPECT_EQ(parse({"--tls", must, "null"}).value().tls.mode, TlsMode::require) << must;
   }
   EXPECT_EQ(refusal({"--tls=perhaps", "null"}), "--tls: 'perhaps' is none of off, on and require");
   EXPECT_EQ(refusal({"--tls=", "null"}), "--tls: '' is none of off, on and require");

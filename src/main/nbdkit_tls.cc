@@ -2,7 +2,6 @@
 #include "main/nbdkit_tls.h"
 
 #include <fmt/format.h>
-#include <strings.h>
 
 #include <array>
 #include <climits>
@@ -10,13 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "base/parse.h"
 #include "tls/folders.h"
 
 namespace nbdkit {
 namespace {
-
-using Mode = TlsOptions::Mode;
 
 constexpr std::string_view kMissing =
     "could not load TLS certificates (try --tls-certificates=DIR, or read nbdkit-tls(1))";
@@ -41,24 +37,16 @@ Result<TlsCredentials::Shared> load_from(ServerTls server, const std::string& fo
 }  // namespace
 
 Result<void> TlsOptions::set_mode(std::string_view text) {
-  const std::string word(text);
-  for (const char* one : {"require", "required", "force"}) {
-    if (::strcasecmp(word.c_str(), one) == 0) {
-      mode = Mode::require;
-      return {};
-    }
+  Result<TlsMode> parsed = parse_tls_mode(text);
+  if (!parsed.ok()) {
+    return Error(parsed.error().code, fmt::format("--tls: {}", parsed.error().detail()));
   }
-  Result<bool> on = parse_bool(text);
-  if (!on.ok()) {
-    return Error(std::errc::invalid_argument,
-                 fmt::format("--tls: '{}' is none of off, on and require", text));
-  }
-  mode = on.value() ? Mode::on : Mode::off;
+  mode = parsed.value();
   return {};
 }
 
 Result<TlsCredentials::Shared> load_credentials(const TlsOptions& options, Log& log) {
-  if (options.mode == Mode::off) return TlsCredentials::Shared();
+  if (options.mode == TlsMode::off) return TlsCredentials::Shared();
   ServerTls server;
   server.priority = options.priority;
   server.verify_peer = options.verify_peer;
@@ -81,7 +69,7 @@ Result<TlsCredentials::Shared> load_credentials(const TlsOptions& options, Log& 
     return Error(std::errc::no_such_file_or_directory,
                  fmt::format("--tls=require but {}", kMissing));
   }
-  if (options.mode == Mode::on) {
+  if (options.mode == TlsMode::on) {
     log.warning("", "--tls=on but {}: clients that want TLS are refused", kMissing);
   }
   return TlsCredentials::Shared();

@@ -2,23 +2,18 @@
 // --tls and the options whose names begin so.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/log.h"
 #include "tls/credentials.h"
+#include "tls/mode.h"
 
 namespace nbdkit {
 
 struct TlsOptions {
-  enum class Mode {
-    when_possible,  // nothing was said: with certificates clients may use it
-    off,
-    on,       // clients may use it
-    require,  // they must
-  };
-
-  Mode mode = Mode::when_possible;
+  std::optional<TlsMode> mode;  // nothing was said: with certificates clients may use it
   // As they were given.
   std::string certificates;
   std::string psk_file;
@@ -27,7 +22,7 @@ struct TlsOptions {
 
   // Takes the argument of --tls. An Error is the line for the user.
   Result<void> set_mode(std::string_view text);
-  bool required() const { return mode == Mode::require; }
+  bool required() const { return mode == TlsMode::require; }
 };
 
 // Null when there is to be no TLS. Without certificates that is a warning with --tls=on, and an
