@@ -19,7 +19,7 @@ namespace {
 
 class NbdLayer final : public Layer {
  public:
-  Result<void> configured() override { return settings_.check(); }
+  Result<void> configured() override;
   Result<void> get_ready() override { return settings_.load(); }
   Result<void> after_fork() override;
   void cleanup() override;
@@ -43,6 +43,15 @@ class NbdLayer final : public Layer {
   std::unique_ptr<ServerProgram> program_;
   std::unique_ptr<Home> home_;  // of the one connection that all share
 };
+
+Result<void> NbdLayer::configured() {
+  NBDKIT_TRY(settings_.check());
+  if (!settings_.ignored_export().empty()) {
+    log().warning("nbd", "export={} is ignored: the URI has the name of an export already",
+                  settings_.ignored_export());
+  }
+  return {};
+}
 
 Contract NbdLayer::contract() const {
   // What the other server has answered does not depend on this process, unless that server ends

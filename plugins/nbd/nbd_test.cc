@@ -162,6 +162,22 @@ TEST_F(NbdPlugin, TheNameOfTheExportIsTheUsersOrTheClients) {
   EXPECT_EQ(listed.value().size(), 1u);
 }
 
+TEST(NbdPluginAlone, AnExportBesideTheNameInTheUriIsIgnoredAndThatIsSaid) {
+  auto said = [](Parameters parameters) {
+    auto stack = Stack::plugin("nbd", parameters);
+    EXPECT_TRUE(stack.ok()) << stack.error().message();
+    return stack.value()->log();
+  };
+  EXPECT_NE(said({{"export", "two"}, {"uri", "nbd://h/one"}}).find("export=two is ignored"),
+            std::string::npos);
+  EXPECT_EQ(said({{"export", "one"}, {"uri", "nbd://h/one"}}).find("ignored"), std::string::npos);
+  EXPECT_EQ(said({{"export", "two"}, {"uri", "nbd://h/"}}).find("ignored"), std::string::npos);
+}
+
+TEST(NbdPluginAlone, ThereIsHardlyALimitToRetry) {
+  EXPECT_TRUE(Stack::plugin("nbd", {{"retry", "4294967295"}, {"hostname", "h"}}).ok());
+}
+
 TEST(NbdPluginAlone, AServerThatCannotZeroIsWrittenTo) {
   std::vector<RequestHeader> asked;
   UnixListener listener([&](UniqueFd socket) {
@@ -259,7 +275,6 @@ TEST(NbdPluginAlone, ParametersThatMakeNoSenseAreRefused) {
       {{{"hostname", "-oProxyCommand=x"}}, "begins with '-'"},
       {{{"uri", "nbd://-h/"}}, "begins with '-'"},
       {{{"uri", "http://h/"}}, "is no URI of NBD"},
-      {{{"uri", "nbd://h/one"}, {"export", "two"}}, "one too many"},
       {{{"hostname", "h"}, {"export", "x"}, {"dynamic-export", "true"}}, "exclude each other"},
       {{{"hostname", "h"}, {"shared", "true"}, {"dynamic-export", "true"}}, "not possible"},
       {{{"command", "true"}, {"dynamic-export", "true"}}, "not possible"},

@@ -13,7 +13,7 @@
 namespace nbdkit {
 namespace {
 
-constexpr std::int64_t kRetriesMax = 1'000'000;
+constexpr std::int64_t kRetriesMax = UINT_MAX;
 constexpr std::int64_t kConnectionsMax = 16;
 
 Error refusal(std::string text) { return Error(std::errc::invalid_argument, std::move(text)); }
@@ -148,10 +148,10 @@ Result<void> Settings::check_uri() {
   Result<NbdUri> uri = parse_uri(uri_);
   if (!uri.ok()) return std::move(uri).error();
   NbdUri& parsed = uri.value();
-  if (!export_.empty() && !parsed.export_name.empty()) {
-    return refusal("the export's name is in the URI already, so export= is one too many");
+  if (!parsed.export_name.empty() && !dynamic_) {
+    if (!export_.empty() && export_ != parsed.export_name) ignored_export_ = std::move(export_);
+    export_ = std::move(parsed.export_name);
   }
-  if (export_.empty() && !dynamic_) export_ = std::move(parsed.export_name);
   options_.address = std::move(parsed.address);
   if (parsed.tls) {
     tls_ = TlsMode::require;

@@ -25,6 +25,8 @@ class Settings {
   bool is_shared() const { return shared_; }
   bool is_command() const { return !command_.empty(); }
   const std::vector<std::string>& command() const { return command_line_; }
+  // What export= has said in vain, as the URI has another name; empty: nothing.
+  const std::string& ignored_export() const { return ignored_export_; }
   // Which server this is, for telling it from others.
   std::string identity(std::string_view export_name) const;
 
@@ -45,6 +47,7 @@ class Settings {
   std::vector<std::string> arguments_;
   std::vector<std::string> command_line_;
   std::string export_;
+  std::string ignored_export_;
   bool dynamic_ = false;
   bool shared_ = false;
   std::int64_t retries_ = 0;
