@@ -6,12 +6,17 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "proto/handshake.h"
 #include "proto/option_reader.h"
 
 namespace nbdkit {
+
+// Strings have no NUL (NBD protocol, "Conventions"): whoever takes them for strings of C, as
+// plugins do, would see another export than we.
+bool is_string(std::string_view text);
 
 // NBD_OPT_INFO and NBD_OPT_GO.
 struct InfoRequest {

@@ -64,6 +64,20 @@ TEST_F(AbuseTest, AnExportNameThatIsTooLongEndsTheConnection) {
   }
 }
 
+// A plugin in C would open the export "a".
+TEST_F(AbuseTest, NamesHaveNoNul) {
+  const std::string name("a\0b", 3);
+  WireClient client = server.connect();
+  client.greet();
+  EXPECT_EQ(client.option(Option::go, WireClient::go_data(name))[0].type, OptionReply::invalid);
+  EXPECT_EQ(client.option(Option::info, WireClient::go_data(name))[0].type, OptionReply::invalid);
+  for (auto data : {WireClient::meta_data(name, {}), WireClient::meta_data("", {name})}) {
+    EXPECT_EQ(client.option(Option::list_meta_context, data)[0].type, OptionReply::invalid);
+  }
+  client.send_option(Option::export_name, name);
+  EXPECT_TRUE(client.at_end());
+}
+
 TEST_F(AbuseTest, BytesWithoutEndAreNoHandshake) {
   WireClient client = server.connect();
   client.greet();

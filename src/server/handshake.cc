@@ -89,12 +89,14 @@ Task<void> Handshake::greet() {
   Be<std::uint32_t> answer;
   co_await channel_.read_wire(answer);
   std::uint32_t flags = answer.get();
-  if ((flags & ~std::uint32_t{kFixedNewstyle | kNoZeroes}) != 0) {
-    co_await fail(Error(std::errc::protocol_error, "the client has unknown handshake flags"));
+  const std::uint32_t unknown = flags & ~std::uint32_t{rules_.flags};
+  if (unknown != 0) {
+    co_await fail(format_error(std::errc::protocol_error,
+                               "the client has handshake flags that were not offered: {:#x}",
+                               unknown));
   }
-  // What was not offered does not count.
-  no_zeroes_ = (flags & rules_.flags & kNoZeroes) != 0;
-  fixed_newstyle_ = (flags & rules_.flags & kFixedNewstyle) != 0;
+  no_zeroes_ = (flags & kNoZeroes) != 0;
+  fixed_newstyle_ = (flags & kFixedNewstyle) != 0;
 }
 
 Task<bool> Handshake::take_option() {
@@ -228,6 +230,9 @@ Task<bool> Handshake::export_name(Data data) {
   if (data.size() > kStringMax) {
     co_await fail(Error(std::errc::protocol_error, "the client's export name is too long"));
   }
+  if (!is_string(data_text(data))) {
+    co_await fail(Error(std::errc::protocol_error, "the client's export name is no string"));
+  }
   if (agreement_.extended_headers) {
     co_await fail(Error(std::errc::protocol_error,
                         "the client asked for extended headers, and then not for GO"));
@@ -353,7 +358,8 @@ Task<void> Handshake::meta_context(Option option, Data data) {
   const bool set = option == Option::set_meta_context;
   if (set) agreement_.contexts.clear();  // Also when this one fails.
   std::optional<MetaContextRequest> request = parse_meta_context_request(data);
-  if (!request || !agreement_.structured_replies) {
+  // Without them there is nothing to ask for; a list, which nbdkit gives, does no harm.
+  if (!request || (set && !agreement_.structured_replies)) {
     co_await reply_text(option, OptionReply::invalid,
                         request ? "structured replies come first" : "the option is malformed");
     co_return;

@@ -44,10 +44,20 @@ TEST_F(HandshakeRulesTest, OldstyleIsAGreetingAndThenTheExport) {
   EXPECT_EQ(client.read(512, 4).data, "data");
 }
 
-TEST_F(HandshakeRulesTest, FlagsThatAreNotOfferedDoNotCount) {
+// NBD protocol, "Client flags": the server must.
+TEST_F(HandshakeRulesTest, FlagsThatAreNotOfferedEndTheConnection) {
+  for (std::uint16_t offered : {0, 1, 2}) {
+    rules.flags = offered;
+    WireClient client = connect();
+    EXPECT_EQ(client.greet(), offered);
+    EXPECT_TRUE(client.at_end());
+  }
+}
+
+TEST_F(HandshakeRulesTest, WithoutFixedNewstyleThereIsOnlyAName) {
   rules.flags = 0;
   WireClient client = connect();
-  EXPECT_EQ(client.greet(), 0);
+  EXPECT_EQ(client.greet(0), 0);
   EXPECT_EQ(client.option(Option::list)[0].type, OptionReply::invalid);
   client.send_option(Option::export_name, "");
   client.receive(sizeof(ExportNameReplyWire) + kExportNameZeroes);
@@ -64,6 +74,10 @@ TEST_F(HandshakeRulesTest, RepliesAreSimpleWhenChunksAreNotAllowed) {
       client.option(Option::set_meta_context, WireClient::meta_data("", {"base:allocation"}))[0]
           .type,
       OptionReply::invalid);
+  EXPECT_EQ(
+      client.option(Option::list_meta_context, WireClient::meta_data("", {"base:allocation"}))[0]
+          .type,
+      OptionReply::meta_context);
 }
 
 TEST_F(HandshakeRulesTest, MetaContextsMayBeSwitchedOff) {

@@ -126,7 +126,7 @@ _CONTEXTS = "src/server/meta_contexts_test.cc"
 # Feature; whether nbdkit 1.48 has it; file and name of the test, or None: it is not there.
 PROTOCOL = [
     ("oldstyle", True, (_RULES, "OldstyleIsAGreetingAndThenTheExport")),
-    ("fixed newstyle without trailing zeroes", True, (_RULES, "FlagsThatAreNotOfferedDoNotCount")),
+    ("fixed newstyle without trailing zeroes", True, (_RULES, "WithoutFixedNewstyleThereIsOnlyAName")),
     ("NBD_OPT_EXPORT_NAME", True, (_SERVER, "ExportNameAnswersWithoutAReplyHeader")),
     ("NBD_OPT_ABORT", True, (_SERVER, "AbortIsAnsweredAndEndsTheConnection")),
     ("NBD_OPT_LIST, more than once", True, (_SERVER, "TheListMayBeAskedForAgain")),
