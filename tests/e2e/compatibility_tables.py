@@ -165,5 +165,6 @@ PROTOCOL = [
     ("no plugin is opened before the negotiation ends (CVE-2019-14850)", True,
      ("src/server/tls_test.cc", "NothingIsOpenedBeforeTheNegotiationEnds")),
     ("SELECTIVETLS", False, ("src/server/tls_test.cc", "AnExportMayBeForTlsOnly")),
+    ("NBD_FLAG_BLOCK_STATUS_PAYLOAD: a block status of some of the contexts", False, None),
     ("NBD_CMD_RESIZE: an experiment in the protocol that no client takes part in", False, None),
 ]
