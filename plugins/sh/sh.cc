@@ -12,6 +12,7 @@
 #include <sstream>
 #include <utility>
 
+#include "base/secret.h"
 #include "base/unique_fd.h"
 #include "block/native_module.h"
 #include "script/script_layer.h"
@@ -126,9 +127,9 @@ Result<void> ShLayer::take_inline_script() {
 Result<bool> ShLayer::configure(std::string_view key, std::string_view value) {
   if (script_.empty()) {
     if (key == kScriptKey) return ScriptLayer::configure(key, value);
-    return Error(
-        std::errc::invalid_argument,
-        fmt::format("{}={}: the first parameter must be script=/path/to/script", key, value));
+    return Error(std::errc::invalid_argument,
+                 fmt::format("{}: the first parameter must be script=/path/to/script",
+                             shown_parameter(key, value)));
   }
   // A word without a key comes as ours: whose it is the script says.
   std::string_view theirs = key == kScriptKey ? std::string_view(magic_key_) : key;

@@ -9,6 +9,8 @@
 #include <climits>
 #include <utility>
 
+#include "base/secret.h"
+
 namespace nbdkit {
 namespace {
 
@@ -86,7 +88,7 @@ Result<bool> Params::set(std::string_view key, std::string_view value) {
   Result<void> parsed = param->parse(value);
   if (!parsed.ok()) {
     return Error(parsed.error().code,
-                 fmt::format("{}={}: {}", key, value, parsed.error().message()));
+                 fmt::format("{}: {}", shown_parameter(key, value), parsed.error().message()));
   }
   return true;
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/parse.h"
+#include "base/secret.h"
 #include "proto/option_reader.h"
 
 namespace nbdkit {
@@ -16,7 +17,8 @@ namespace {
 constexpr std::uint32_t kVsockHost = 2;  // VMADDR_CID_HOST: the machine that runs this guest
 
 Error refusal(std::string_view text, std::string_view why) {
-  return Error(std::errc::invalid_argument, fmt::format("'{}' is no URI of NBD: {}", text, why));
+  return Error(std::errc::invalid_argument,
+               fmt::format("'{}' is no URI of NBD: {}", without_password(text), why));
 }
 
 int hex_digit(char c) {

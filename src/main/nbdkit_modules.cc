@@ -8,12 +8,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <memory>
 #include <utility>
 #include <vector>
 
+#include "base/secret.h"
 #include "block/native_module.h"
 #include "plugin_host/c_plugin.h"
 
@@ -159,14 +159,6 @@ void Loader::warn_about_debug_flags() const {
   }
 }
 
-// What must not appear in a log.
-bool is_secret(std::string_view key) {
-  constexpr std::array<std::string_view, 5> kWords{"pass", "secret", "token", "cookie", "psk"};
-  return std::any_of(kWords.begin(), kWords.end(), [&](std::string_view word) {
-    return key.find(word) != std::string_view::npos;
-  });
-}
-
 }  // namespace
 
 Result<Folders> Folders::find() {
@@ -244,7 +236,10 @@ Result<void> configure_stack(const Options& options, LayerStack& stack, Log& log
                                "nbdkit --help {})",
                                plugin, text, options.plugin));
     }
-    log.debug("", "{}: config key={}, value={}", plugin, key, is_secret(key) ? "***" : value);
+    if (log.verbose()) {
+      const std::string shown = shown_parameter(key, value);
+      log.debug("", "{}: config key={}, value={}", plugin, key, shown.substr(key.size() + 1));
+    }
     NBDKIT_TRY(stack.configure(key, value));
   }
   return {};

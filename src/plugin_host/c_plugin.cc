@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/secret.h"
 #include "plugin_host/c_connection.h"
 #include "plugin_host/c_device.h"
 #include "plugin_host/c_lists.h"
@@ -101,7 +102,7 @@ Result<void> CPlugin::start_call(std::string_view what, int (*callback)(Paramete
 Result<bool> CPlugin::configure(std::string_view key, std::string_view value) {
   if (module_.table().config == nullptr) {
     return Error(std::errc::invalid_argument,
-                 fmt::format("{}={}: this plugin has no parameters", key, value));
+                 fmt::format("{}: this plugin has no parameters", shown_parameter(key, value)));
   }
   // Plugins keep both pointers.
   const char* kept_key = host_.interns().keep(key);

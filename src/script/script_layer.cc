@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "base/secret.h"
 #include "script/opening.h"
 #include "script/script_device.h"
 
@@ -35,8 +36,8 @@ Result<void> ScriptLayer::tell_parameter(std::string_view key, std::string_view 
   if (!told.ok()) return std::move(told).error();
   if (told.value()) return {};
   return Error(std::errc::invalid_argument,
-               fmt::format("{}={}: {}: this plugin does not need command line configuration", key,
-                           value, place("config")));
+               fmt::format("{}: {}: this plugin does not need command line configuration",
+                           shown_parameter(key, value), place("config")));
 }
 
 Result<ThreadModel> ScriptLayer::ask_thread_model() const {
