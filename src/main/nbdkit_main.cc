@@ -15,11 +15,13 @@
 #include <utility>
 #include <vector>
 
+#include "base/log_topics.h"
 #include "base/notify_socket.h"
 #include "block/layer_stack.h"
 #include "handoff/descriptor_rules.h"
 #include "main/nbdkit_activation.h"
 #include "main/nbdkit_captive.h"
+#include "main/nbdkit_debug.h"
 #include "main/nbdkit_describe.h"
 #include "main/nbdkit_log.h"
 #include "main/nbdkit_modules.h"
@@ -29,7 +31,6 @@
 #include "main/nbdkit_service.h"
 #include "main/nbdkit_signals.h"
 #include "main/nbdkit_sockets.h"
-#include "tls/trace.h"
 
 namespace nbdkit {
 namespace {
@@ -153,6 +154,7 @@ void Program::tell_manager(std::string_view assignments) const {
 
 // The steps of the layers' life, which authors of plugins follow in the debug messages.
 void Program::trace(std::string_view step) const {
+  if (!traces_control_path(log_)) return;
   const auto& entries = stack_.entries();
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
     log_.debug("", "{}: {}", entry->name, step);
@@ -393,9 +395,6 @@ int Program::live() {
 
 Result<void> set_up_tls(Options& options, Log& log) {
   if (options.action != Action::serve) return {};
-  for (const DebugFlag& flag : options.debug_flags) {
-    if (flag.name == "nbdkit" && flag.flag == "tls.log") trace_gnutls(flag.value);
-  }
   Result<TlsCredentials::Shared> credentials = load_credentials(options.tls, log);
   if (!credentials.ok()) return std::move(credentials).error();
   options.handshake.tls = std::move(credentials).value();
@@ -465,7 +464,9 @@ int main_with(int argc, char** argv) {
     if (!silent.ok()) return refuse(silent.error());
     log.leave_terminal();
   }
+  choose_debug_messages(options.value(), log);
   log.debug("", "{}", version_line());
+  tell_environment(options.value(), log);
   Result<void> encrypted = set_up_tls(options.value(), log);
   if (!encrypted.ok()) return refuse(encrypted.error());
   return Program(options.value(), folders.value(), log, manager, std::move(activation).value())

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/log_topics.h"
 #include "base/secret.h"
 #include "block/native_module.h"
 #include "plugin_host/c_plugin.h"
@@ -140,7 +141,7 @@ Result<void> Loader::load(ModuleKind kind, const std::string& name,
   NBDKIT_TRY(add(kind, path.value()));
   const std::string& own_name = stack_.entries().back().name;
   log_.debug("", "registered {} {} (name {})", word, path.value(), own_name);
-  log_.debug("", "{}: load", own_name);
+  if (traces_control_path(log_)) log_.debug("", "{}: load", own_name);
   return {};
 }
 
@@ -148,8 +149,9 @@ void Loader::warn_about_debug_flags() const {
   for (std::size_t i = 0; i < used_.size(); ++i) {
     if (used_[i]) continue;
     const DebugFlag& flag = options_.debug_flags[i];
-    bool named = std::any_of(stack_.entries().begin(), stack_.entries().end(),
-                             [&](auto& entry) { return entry.name == flag.name; });
+    bool named =
+        flag.name == "nbdkit" || std::any_of(stack_.entries().begin(), stack_.entries().end(),
+                                             [&](auto& entry) { return entry.name == flag.name; });
     if (named) {
       log_.warning("", "-D {}.{}: {} does not contain a global variable called {}", flag.name,
                    flag.flag, flag.name, flag.symbol());
@@ -236,7 +238,7 @@ Result<void> configure_stack(const Options& options, LayerStack& stack, Log& log
                                "nbdkit --help {})",
                                plugin, text, options.plugin));
     }
-    if (log.verbose()) {
+    if (traces_control_path(log)) {
       const std::string shown = shown_parameter(key, value);
       log.debug("", "{}: config key={}, value={}", plugin, key, shown.substr(key.size() + 1));
     }

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "base/log_topics.h"
 #include "block/layer.h"
 
 namespace nbdkit {
@@ -41,6 +42,13 @@ class Questions {
   }
 
  private:
+  void trace(std::string_view question) const {
+    Log& log = context_.host().log();
+    if (!traces_control_path(log)) return;
+    const Session* session = context_.session();
+    log.debug(session != nullptr ? std::string_view(session->who()) : "", "{}: {}", table_.name,
+              question);
+  }
   Error failed(std::string_view what) { return context_.failure_with_text(what); }
   Error wrong(std::string text) {
     context_.report(std::move(text));
@@ -49,6 +57,7 @@ class Questions {
   }
 
   Result<void> ask_bool(std::string_view what, Callback callback, bool without, bool& answer) {
+    trace(what);
     answer = without;
     if (callback == nullptr) return {};
     int result = context_.call(callback, opened_.handle);
@@ -59,6 +68,7 @@ class Questions {
 
   // One of three, where 2 is native.
   Result<int> ask_mode(std::string_view what, Callback callback, int without) {
+    trace(what);
     if (callback == nullptr) return without;
     int result = context_.call(callback, opened_.handle);
     if (result == -1) return failed(what);
@@ -67,6 +77,7 @@ class Questions {
   }
 
   Result<void> ask_size() {
+    trace("get_size");
     std::int64_t size = context_.call(table_.get_size, opened_.handle);
     if (size == -1) return failed("get_size");
     if (size < 0) return wrong(fmt::format("get_size gave a negative size ({})", size));
@@ -75,6 +86,7 @@ class Questions {
   }
 
   Result<void> ask_block_size() {
+    trace("block_size");
     if (table_.block_size == nullptr) return {};
     BlockSize& block = properties_.block_size;
     int result = context_.call(table_.block_size, opened_.handle, &block.minimum, &block.preferred,
@@ -123,6 +135,7 @@ class Questions {
   }
 
   Result<void> ask_description() {
+    trace("export_description");
     if (table_.export_description == nullptr) return {};
     const char* text = context_.call(table_.export_description, opened_.handle);
     // A description is a courtesy: one that the protocol cannot carry is left out.

@@ -8,6 +8,7 @@
 #include "async/channel.h"
 #include "async/post.h"
 #include "async/stream.h"
+#include "server/control_trace.h"
 #include "server/farewell.h"
 #include "server/handshake.h"
 
@@ -292,6 +293,7 @@ Task<DevicePtr> Connection::open_export() {
     Result<std::string> name = co_await stack_.top().default_export(context_).as_result();
     if (name.ok()) context_.export_name = std::move(name).value();
   }
+  trace_open(context_, who_);
   Result<DevicePtr> device = co_await stack_.top().open(context_).as_result();
   if (!device.ok()) {
     events_.opened(Error(device.error().code, std::string(device.error().message())));
@@ -346,6 +348,7 @@ Task<ConnectionEnd> Connection::transmit(ByteStream& stream, DevicePtr opened,
   }
   if (!end.ok()) log_failure(end.error());
   gate_.close();
+  trace_control(context_, who_, "close");
   Result<void> closed = co_await device.close().as_result();
   if (!closed.ok()) log_.error(who_, "close: {}", closed.error().message());
   if (draining_ && end.ok() && end.value() == TransmissionEnd::failed) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "proto/option_data.h"
+#include "server/control_trace.h"
 #include "server/export_info.h"
 #include "server/farewell.h"
 
@@ -61,6 +62,7 @@ Task<DevicePtr> Handshake::run() {
 }
 
 Task<void> Handshake::negotiate() {
+  trace_control(context_, who_, "preconnect");
   co_await top_.preconnect(context_);
   if (rules_.oldstyle) {
     co_await serve_oldstyle();
@@ -255,6 +257,7 @@ Task<void> Handshake::list(Data data) {
     co_await reply_text(Option::list, OptionReply::invalid, "a list has no data");
     co_return;
   }
+  trace_control(context_, who_, "list_exports");
   Result<std::vector<ExportEntry>> exports = co_await top_.list_exports(context_).as_result();
   if (!exports.ok()) {
     co_await reply_text(Option::list, OptionReply::platform, exports.error().detail());
@@ -385,15 +388,18 @@ Task<void> Handshake::refuse_at_stop(Option option) {
 // Only here is a plugin opened: never before the client has said which export it wants.
 Task<void> Handshake::open(std::string name) {
   if (name.empty()) {
+    trace_control(context_, who_, "default_export");
     std::string default_name = co_await top_.default_export(context_);
     name = std::move(default_name);
   }
   context_.export_name = std::move(name);
+  trace_open(context_, who_);
   DevicePtr device = co_await top_.open(context_);
   device_ = std::move(device);
 }
 
 Task<void> Handshake::close() {
+  trace_control(context_, who_, "close");
   DevicePtr device = std::move(device_);
   Result<void> closed = co_await device->close().as_result();
   if (!closed.ok()) context_.log().error(who_, "close: {}", closed.error().message());

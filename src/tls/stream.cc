@@ -11,9 +11,11 @@
 
 #include "async/readiness.h"
 #include "base/check.h"
+#include "base/log_topics.h"
 #include "tls/credentials_parts.h"
 #include "tls/gnutls_error.h"
 #include "tls/kernel_tls.h"
+#include "tls/session_report.h"
 
 namespace nbdkit {
 namespace {
@@ -341,6 +343,7 @@ std::string TlsStream::description() const {
   if (text == nullptr) return "TLS";
   std::string copy = fmt::format("{}{}", text, kernel_sends_ ? ", sent by the kernel" : "");
   ::gnutls_free(text);
+  if (topics().tls_session) copy += session_report(session_->handle);
   return copy;
 }
 

@@ -3,15 +3,19 @@
 
 #include <gnutls/gnutls.h>
 
-#include <cstdio>
-
 namespace nbdkit {
+namespace {
 
-void trace_gnutls(int level) {
+// The function that GnuTLS calls has no argument that could lead here.
+constinit Log* gnutls_log = nullptr;
+
+}  // namespace
+
+void trace_gnutls(int level, Log& log) {
+  gnutls_log = &log;
   ::gnutls_global_set_log_level(level);
-  // The text has an end of line.
   ::gnutls_global_set_log_function(
-      [](int, const char* text) { std::fprintf(stderr, "nbdkit: debug: gnutls: %s", text); });
+      [](int, const char* text) { gnutls_log->debug("", "gnutls: {}", text); });
 }
 
 }  // namespace nbdkit

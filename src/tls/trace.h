@@ -2,9 +2,12 @@
 // What GnuTLS says of its own work.
 #pragma once
 
+#include "base/log.h"
+
 namespace nbdkit {
 
-// On stderr, from 0 (nothing) to 99. Before there is any thread.
-void trace_gnutls(int level);
+// As debug messages, from 1 (little) to 99. Before there is any thread; the log outlives all of
+// them.
+void trace_gnutls(int level, Log& log);
 
 }  // namespace nbdkit
