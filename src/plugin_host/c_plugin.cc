@@ -40,7 +40,10 @@ Result<std::vector<ExportEntry>> ask_exports(CallContext& call, const nbdkit_plu
   for (nbdkit_exports::Entry& entry : list.entries) {
     if (entry.is_default) {
       Result<std::string> name = ask_default_export(call, table, context);
-      if (!name.ok()) continue;  // The plugin has none just now.
+      if (!name.ok()) {  // The plugin has none just now.
+        call.report(std::string(name.error().detail()));
+        continue;
+      }
       entry.name = std::move(name).value();
     }
     exports.push_back({std::move(entry.name), std::move(entry.description).value_or("")});
@@ -158,7 +161,7 @@ Task<void> CPlugin::preconnect(Context& context) {
   co_await take_turn(context);
   CConnection connection(*this, context);
   int read_only = flag(context.read_only);
-  co_await connection.run(Messages::keep, [this, read_only](CallContext& call) -> Result<void> {
+  co_await connection.run(Messages::hold, [this, read_only](CallContext& call) -> Result<void> {
     if (call.call(module_.table().preconnect, read_only) != -1) return {};
     return call.failure_with_text("preconnect");
   });
@@ -170,7 +173,7 @@ Task<std::vector<ExportEntry>> CPlugin::list_exports(Context& context) {
   }
   co_await take_turn(context);
   CConnection connection(*this, context);
-  co_return co_await connection.run(Messages::keep, [this, &context](CallContext& call) {
+  co_return co_await connection.run(Messages::hold, [this, &context](CallContext& call) {
     return ask_exports(call, module_.table(), context);
   });
 }
@@ -179,7 +182,7 @@ Task<std::string> CPlugin::default_export(Context& context) {
   if (module_.table().default_export == nullptr) co_return std::string();
   co_await take_turn(context);
   CConnection connection(*this, context);
-  co_return co_await connection.run(Messages::keep, [this, &context](CallContext& call) {
+  co_return co_await connection.run(Messages::hold, [this, &context](CallContext& call) {
     return ask_default_export(call, module_.table(), context);
   });
 }

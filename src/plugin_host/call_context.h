@@ -16,9 +16,8 @@ namespace nbdkit {
 // What happens to a text that the plugin gives to nbdkit_error.
 enum class Messages {
   log,   // it is logged
-  keep,  // it is logged, and the last one becomes the text of failure_with_text() as well
   hold,  // the last one is logged only when failure_with_text() does not take it: an error that
-         // ends the start of the program, or the opening of an export, is told once
+         // ends the start of the program, or what a client has asked for, is told once
 };
 
 // On the stack of the thread that calls into the plugin, around one or more calls. They nest.

@@ -291,7 +291,11 @@ Task<DevicePtr> Connection::open_export() {
   context_.export_name = options_.export_name;
   if (context_.export_name.empty()) {
     Result<std::string> name = co_await stack_.top().default_export(context_).as_result();
-    if (name.ok()) context_.export_name = std::move(name).value();
+    if (name.ok()) {
+      context_.export_name = std::move(name).value();
+    } else {
+      log_.error(who_, "default_export: {}", name.error().message());
+    }
   }
   trace_open(context_, who_);
   Result<DevicePtr> device = co_await stack_.top().open(context_).as_result();

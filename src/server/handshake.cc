@@ -260,6 +260,7 @@ Task<void> Handshake::list(Data data) {
   trace_control(context_, who_, "list_exports");
   Result<std::vector<ExportEntry>> exports = co_await top_.list_exports(context_).as_result();
   if (!exports.ok()) {
+    context_.log().error(who_, "list_exports: {}", exports.error().message());
     co_await reply_text(Option::list, OptionReply::platform, exports.error().detail());
     co_return;
   }

@@ -123,6 +123,7 @@ _RULES = "src/server/handshake_rules_test.cc"
 _ABUSE = "src/server/abuse_test.cc"
 _EXTENDED = "src/server/extended_test.cc"
 _CONTEXTS = "src/server/meta_contexts_test.cc"
+_EXPORTS = "tests/e2e/exports_test"
 # Feature; whether nbdkit 1.48 has it; file and name of the test, or None: it is not there.
 PROTOCOL = [
     ("oldstyle", True, (_RULES, "OldstyleIsAGreetingAndThenTheExport")),
@@ -130,6 +131,8 @@ PROTOCOL = [
     ("NBD_OPT_EXPORT_NAME", True, (_SERVER, "ExportNameAnswersWithoutAReplyHeader")),
     ("NBD_OPT_ABORT", True, (_SERVER, "AbortIsAnsweredAndEndsTheConnection")),
     ("NBD_OPT_LIST, more than once", True, (_SERVER, "TheListMayBeAskedForAgain")),
+    ("the exports, their descriptions and the default export that the plugin tells", True, (_EXPORTS, "the default export")),
+    ("10000 exports", True, (_EXPORTS, "many")),
     ("NBD_OPT_INFO, NBD_OPT_GO", True, (_SERVER, "AnnouncesWhatTheDeviceCan")),
     ("NBD_OPT_STRUCTURED_REPLY", True, (_SERVER, "StructuredRepliesAreAgreedOnOnce")),
     ("NBD_INFO_BLOCK_SIZE, and clients that ask are held to it", False, (_ABUSE, "WhoHasAskedIsHeldToThem")),
