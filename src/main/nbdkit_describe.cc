@@ -7,18 +7,11 @@
 #include <array>
 #include <string_view>
 
+#include "plugin_host/c_module.h"
 #include "plugin_host/c_plugin.h"
 
 namespace nbdkit {
 namespace {
-
-constexpr int kCompatibleMajor = 1;
-constexpr int kCompatibleMinor = 48;
-constexpr int kCompatibleRelease = 0;
-
-std::string compatible_version() {
-  return fmt::format("{}.{}.{}", kCompatibleMajor, kCompatibleMinor, kCompatibleRelease);
-}
 
 // Where nbdkit looks for the certificates of a server that runs as root.
 constexpr std::string_view kRootCertificates = "/etc/pki/nbdkit";
@@ -78,7 +71,7 @@ std::string native_dump(const LayerStack::Entry& entry) {
 }  // namespace
 
 std::string version_line() {
-  return fmt::format("nbdkit {} (nbdkit-attach {})", compatible_version(), NBDKIT_VERSION);
+  return fmt::format("nbdkit {} (nbdkit-attach {})", kInterfaceVersion, NBDKIT_VERSION);
 }
 
 std::string layers_help(const LayerStack& stack) {
@@ -127,10 +120,10 @@ std::string config_dump(const Folders& folders) {
   add("sysconfdir", "/etc");
   add("timeout_option", "no");
   add("tls", "yes");
-  add("version", compatible_version());
+  add("version", kInterfaceVersion);
   add("version_extra", fmt::format("nbdkit-attach {}", NBDKIT_VERSION));
-  add("version_major", fmt::format("{}", kCompatibleMajor));
-  add("version_minor", fmt::format("{}", kCompatibleMinor));
+  add("version_major", fmt::format("{}", kInterfaceMajor));
+  add("version_minor", fmt::format("{}", kInterfaceMinor));
   add("vsock_option", "no");
   add("zstd", "no");
   return text;

@@ -13,6 +13,11 @@
 
 namespace nbdkit {
 
+// Of the nbdkit whose plugin interface this is.
+inline constexpr std::string_view kInterfaceVersion = NBDKIT_VERSION_STRING;
+inline constexpr int kInterfaceMajor = NBDKIT_VERSION_MAJOR;
+inline constexpr int kInterfaceMinor = NBDKIT_VERSION_MINOR;
+
 class CModule {
  public:
   // Everybody's symbols see the plugin's (RTLD_GLOBAL), as script plugins need it. It stays loaded
