@@ -5,8 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -233,8 +231,7 @@ Result<NbdtabLine> read_nbdtab(const std::string& file, std::string_view device)
   if (in) text.assign(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
   const bool usual = file == kNbdtab && !in.is_open();
   if ((!in || in.bad()) && !usual) {
-    return attach_error(ExitCode::usage,
-                        fmt::format("--nbdtab={}: {}", file, std::strerror(errno)));
+    return attach_error(ExitCode::usage, os_error(fmt::format("--nbdtab={}", file)).message());
   }
   return find_in_nbdtab(text, file, device);
 }
