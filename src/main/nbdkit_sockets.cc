@@ -10,6 +10,7 @@
 
 #include "block/params.h"
 #include "handoff/handoff_door.h"
+#include "main/nbdkit_interfaces.h"
 #include "main/nbdkit_socket_label.h"
 #include "server/listener.h"
 
@@ -100,7 +101,12 @@ Result<void> open_tcp(const Options& options, Log& log, Sockets& sockets) {
   TcpAddress address;
   address.port = options.port.value_or(kDefaultPort);
   address.family = tcp_family(options.family);
-  std::vector<std::string> hosts = options.ip_addresses;
+  std::vector<std::string> hosts;
+  for (const std::string& name : options.ip_addresses) {
+    Result<std::vector<std::string>> addresses = addresses_of(name, options.family);
+    if (!addresses.ok()) return std::move(addresses).error();
+    hosts.insert(hosts.end(), addresses.value().begin(), addresses.value().end());
+  }
   if (hosts.empty()) hosts.emplace_back();
   for (const std::string& host : hosts) {
     address.host = host;
