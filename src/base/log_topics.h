@@ -8,6 +8,7 @@ namespace nbdkit {
 
 struct LogTopics {
   bool control_path = true;  // what the layers are asked, but for the requests of clients
+  bool data_path = true;     // the requests of clients
   bool tls_session = false;  // who is at the other end of an encrypted connection, and how
 };
 
@@ -16,5 +17,6 @@ void choose_topics(const LogTopics& topics);
 const LogTopics& topics();
 
 inline bool traces_control_path(const Log& log) { return log.verbose() && topics().control_path; }
+inline bool traces_data_path(const Log& log) { return log.verbose() && topics().data_path; }
 
 }  // namespace nbdkit

@@ -26,6 +26,7 @@ int server_flag(const Options& options, std::string_view name, int value) {
 void choose_debug_messages(const Options& options, Log& log) {
   LogTopics topics;
   topics.control_path = server_flag(options, "backend.controlpath", 1) != 0;
+  topics.data_path = server_flag(options, "backend.datapath", 1) != 0;
   topics.tls_session = server_flag(options, "tls.session", 0) != 0;
   choose_topics(topics);
   const int level = server_flag(options, "tls.log", 0);

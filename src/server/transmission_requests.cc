@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log_topics.h"
 #include "base/range.h"
 #include "server/export_info.h"
 #include "server/transmission_slot.h"
@@ -224,8 +225,9 @@ void Transmission::begin(const RequestHeader& header, std::optional<Payload> pay
   const std::uint64_t bytes = payload_bytes(header);
   bytes_in_flight_ += bytes;
   if (in_stock(bytes)) context_.buffers().reserve(bytes);
-  if (context_.log().verbose()) {
-    context_.log().debug(who_, "{} count={} offset={} flags={:#x}", name(header.command),
+  if (traces_data_path(context_.log())) {
+    context_.log().debug(who_, "{}: {} count={} offset={} flags={:#x}",
+                         std::string_view(who_).substr(0, who_.rfind('.')), name(header.command),
                          header.length, header.offset, header.flags);
   }
   if (ledger_ && !note(slot)) {

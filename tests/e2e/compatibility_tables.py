@@ -58,7 +58,7 @@ SYMBOLS = [
     ("nbdkit_context_set_next", "1.26", None),
     ("nbdkit_debug", "1.0", _API),
     ("nbdkit_debug_backend_controlpath", "", "tests/e2e/debug_flags_test"),
-    ("nbdkit_debug_backend_datapath", "", "src/plugin_host/loading_test.cc"),
+    ("nbdkit_debug_backend_datapath", "", "tests/e2e/debug_flags_test"),
     ("nbdkit_debug_environ", "1.36", "tests/e2e/debug_flags_test"),
     ("nbdkit_debug_hexdiff", "1.48", _API),
     ("nbdkit_debug_hexdump", "1.46", _API),
