@@ -74,9 +74,9 @@ struct RequestHeader {
 std::optional<RequestHeader> parse_request(std::span<const std::byte, sizeof(RequestWire)> packet);
 std::optional<RequestHeader> parse_extended_request(
     std::span<const std::byte, sizeof(ExtendedRequestWire)> packet);
-// Whether header.length bytes of payload follow. A write has them in any case: with extended headers
-// it must say so by a flag, but QEMU's client (seen: 10.0) does not. No other command has use for
-// one, and is refused after it has been taken.
+// Whether header.length bytes of payload follow. A write has them in any case: with extended
+// headers it must say so by a flag, but QEMU's client (seen: 10.0) does not. No other command has
+// use for one, and is refused after it has been taken.
 bool has_payload(const RequestHeader& header, bool extended_headers);
 // The inverse. A length of more than 32 bits needs the extended one.
 RequestWire to_wire(const RequestHeader& header);
