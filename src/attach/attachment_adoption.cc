@@ -170,6 +170,8 @@ Result<void> Attachment::understand(const Json& state) {
   backend_ = *state.find("backend")->as_string();
   const Json* log = state.find("handover")->find("kernel_log");
   if (log != nullptr) log_begin_ = log->as_unsigned();
+  const Json* requests = state.find("handover")->find("requests");
+  if (requests != nullptr) suspects_.restore(*requests);
   restarts_ = number_of(state, "restarts");
   upgrades_ = number_of(state, "upgrades");
   const Json* error = state.find("last_error");
@@ -228,9 +230,12 @@ Result<void> Attachment::adopt_server(const Json& handover, LivingServer server)
   std::optional<HeldFile> start = parse_held_file(handover.find("start"));
   std::optional<HeldFile> memory = parse_held_file(handover.find("memory"));
   std::optional<HeldFile> program = parse_held_file(handover.find("program"));
+  std::optional<HeldFile> ledger = parse_held_file(handover.find("ledger"));
   if (start) numbers.options = start->number;
   if (memory) numbers.memory = memory->number;
   if (program) numbers.program = program->number;
+  if (ledger) numbers.requests = ledger->number;
+  if (ledger) traces_.ledger = server.open(*ledger, O_RDONLY);
   if (program) program_ = server.open(*program, O_PATH);
   if (!program_) {
     return another(fmt::format("process {} does not hold its program", server.pid()));
@@ -357,6 +362,8 @@ Json Attachment::handover() const {
       .set("memory", to_json(HeldFile::of(kept_memory_.get(), numbers.memory)))
       .set("memory_used", has_content(kept_memory_.get()))
       .set("program", to_json(HeldFile::of(program_.get(), numbers.program)))
+      .set("ledger", to_json(HeldFile::of(traces_.ledger.get(), numbers.requests)))
+      .set("requests", suspects_.save())
       .set("named", std::move(named))
       .set("connections", std::move(connections))
       .set("kernel_log", log_begin_ ? Json(*log_begin_) : Json())

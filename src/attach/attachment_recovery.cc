@@ -92,16 +92,20 @@ Task<void> Attachment::recover() {
 
 // Before end_server(): then its end is ours.
 void Attachment::look_for_suspects() {
-  if (!traces_.ledger || !server_->ended_of_itself()) return;
+  if (!traces_.ledger) return;
+  if (!server_->ended_of_itself() && !server_->ended_unseen()) return;
   Result<std::vector<LedgerRequest>> under_way = RequestLedger::read(traces_.ledger.get());
   traces_.ledger.reset();
   if (!under_way.ok() || under_way.value().empty()) return;
   std::size_t before = suspects_.refused().size();
-  suspects_.died(under_way.value());
+  suspects_.died(under_way.value(),
+                 server_->ended_unseen() ? Suspects::Cause::unknown : Suspects::Cause::itself);
   for (const LedgerRequest& request : suspects_.refused().subspan(before)) {
     log_.error("", "/dev/nbd{}: every server dies of this request, which fails from now on: {}",
                *index_, describe(request));
   }
+  // Another keeper is not to count anew.
+  if (!spared_) changed_();
 }
 
 // A server, or a child of it, that still runs could write what is older than what its successor

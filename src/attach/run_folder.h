@@ -25,7 +25,8 @@ namespace nbdkit {
 class RunFolder {
  public:
   static constexpr std::string_view kPath = "/run/nbdkit";
-  static constexpr std::size_t kFileMax = 64 * 1024;
+  // A state with all requests that a server can have died of (block/request_ledger.h).
+  static constexpr std::size_t kFileMax = 1024 * 1024;
   static constexpr std::size_t kStartMax = 16 * 1024 * 1024;  // arguments and environment
   static constexpr std::string_view kServer = "server";
   static constexpr std::string_view kHandoff = "handoff";

@@ -17,10 +17,11 @@ struct ServerDescriptors {
   int kept_memory = -1;  // memory that outlives the server
   int ledger = -1;       // block/request_ledger.h
   // The server knows nothing of these. It holds them, and so do the programs that it starts.
-  int lock = -1;     // server_lock.h
-  int options = -1;  // saved_options.h
-  int memory = -1;   // kept_memory, whatever becomes of that
-  int program = -1;  // the server's
+  int lock = -1;      // server_lock.h
+  int options = -1;   // saved_options.h
+  int memory = -1;    // kept_memory, whatever becomes of that
+  int program = -1;   // the server's
+  int requests = -1;  // ledger, whatever becomes of that
 };
 
 // With argv[0].

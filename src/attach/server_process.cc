@@ -36,8 +36,9 @@ Result<std::pair<UniqueFd, UniqueFd>> make_pipe() {
 ServerDescriptors choose_numbers(const std::vector<int>& named) {
   ServerDescriptors numbers;
   int next = 3;
-  for (int* number : {&numbers.handoff, &numbers.door, &numbers.kept_memory, &numbers.ledger,
-                      &numbers.lock, &numbers.options, &numbers.memory, &numbers.program}) {
+  for (int* number :
+       {&numbers.handoff, &numbers.door, &numbers.kept_memory, &numbers.ledger, &numbers.lock,
+        &numbers.options, &numbers.memory, &numbers.program, &numbers.requests}) {
     while (std::binary_search(named.begin(), named.end(), next)) ++next;
     *number = next++;
   }
@@ -77,7 +78,8 @@ Result<void> ServerProcess::start(const AttachOptions& options, const ServerReso
                          {resources.kept_memory, numbers_.memory}};
   for (auto [fd, number] :
        {std::pair(resources.door, numbers_.door), std::pair(resources.ledger, numbers_.ledger),
-        std::pair(resources.lock, numbers_.lock), std::pair(resources.options, numbers_.options),
+        std::pair(resources.ledger, numbers_.requests), std::pair(resources.lock, numbers_.lock),
+        std::pair(resources.options, numbers_.options),
         std::pair(resources.program, numbers_.program)}) {
     if (fd >= 0) request.descriptors.push_back({fd, number});
   }

@@ -65,8 +65,10 @@ class ServerProcess {
   std::optional<std::int64_t> pid() const;  // while it runs
   // How it ended by itself: "was killed by signal 9 (Killed)".
   const std::string& end() const { return end_; }
-  // Whether it has ended of what it did, and not of a signal that somebody has sent.
+  // Whether it has ended of what it did, and not of a signal that somebody has sent. Nobody knows
+  // how one that was adopted ends: that may be either.
   bool ended_of_itself() const;
+  bool ended_unseen() const { return !end_.empty() && status_ == ChildProcess::kUnknownEnd; }
 
   // What its lines were kept for: from now on they go to the log at once. Those that it has said
   // already go there too.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "block/request_ledger.h"
 
 namespace nbdkit {
@@ -17,8 +18,10 @@ class Suspects {
   // the server dies of it then, it is refused from then on.
   static constexpr std::size_t kDeathsMax = 3;
 
-  // What was under way when a server died.
-  void died(std::span<const LedgerRequest> under_way);
+  enum class Cause { itself, unknown };
+  // What was under way when a server died. Where it may have been killed a request is never refused
+  // for that, at most carried out alone.
+  void died(std::span<const LedgerRequest> under_way, Cause cause = Cause::itself);
 
   // For the next server: at most RequestLedger::kMarkedMax, those to be refused first.
   std::vector<MarkedRequest> marked() const;
@@ -26,6 +29,11 @@ class Suspects {
 
   // Another program is to try them.
   void forget();
+
+  // For another keeper.
+  Json save() const;
+  // What save() said; what is none of that is left out.
+  void restore(const Json& saved);
 
  private:
   struct Suspect {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "attach/run_folder.h"
+
 namespace nbdkit {
 namespace {
 
@@ -58,6 +60,50 @@ TEST(SuspectsTest, AnotherProgramTriesAgain) {
   ASSERT_EQ(suspects.refused().size(), 1u);
   suspects.forget();
   EXPECT_TRUE(suspects.marked().empty() && suspects.refused().empty());
+}
+
+TEST(SuspectsTest, WhereItMayHaveBeenKilledItIsAloneAndNotRefused) {
+  Suspects suspects;
+  for (int death = 0; death < 5; ++death) {
+    suspects.died(Requests{kGuilty}, Suspects::Cause::unknown);
+  }
+  EXPECT_EQ(marks(suspects), std::vector{LedgerMark::alone});
+  suspects.died(Requests{kGuilty});
+  EXPECT_EQ(marks(suspects), std::vector{LedgerMark::refuse});
+}
+
+TEST(SuspectsTest, AnotherKeeperGoesOnCounting) {
+  Suspects suspects;
+  for (int death = 0; death < 4; ++death) suspects.died(Requests{kInnocent});
+  for (int death = 0; death < 2; ++death) suspects.died(Requests{kGuilty});
+  Suspects next;
+  next.restore(Json::parse(suspects.save().dump()).value());
+  EXPECT_EQ(marks(next), std::vector{LedgerMark::refuse});
+  EXPECT_EQ(next.refused().front(), kInnocent);
+  next.died(Requests{kGuilty});
+  EXPECT_EQ(marks(next), (std::vector{LedgerMark::refuse, LedgerMark::alone}));
+  next.died(Requests{kGuilty});
+  EXPECT_EQ(next.refused().back(), kGuilty);
+}
+
+TEST(SuspectsTest, WhatIsNoRequestIsNotKnown) {
+  for (const char* text :
+       {"null", "[]", "7", R"({"suspects":7,"refused":{}})",
+        R"({"suspects":[1,[],[1,2,3],[1,-2,3,3],[70000,2,3,3]],"refused":[[1,2],["1",2,3]]})"}) {
+    Suspects suspects;
+    suspects.restore(Json::parse(text).value());
+    EXPECT_TRUE(suspects.marked().empty()) << text;
+  }
+}
+
+TEST(SuspectsTest, AllThatOneServerCanHaveIsKept) {
+  Requests requests;
+  constexpr std::size_t kMax = RequestLedger::kConnectionsMax * RequestLedger::kRequestsMax;
+  for (std::uint64_t i = 0; i < kMax; ++i) requests.push_back({0xffff, ~i, ~i});
+  Suspects suspects;
+  suspects.died(requests);
+  Json state = Json::object().set("handover", Json::object().set("requests", suspects.save()));
+  EXPECT_LT(state.dump(2).size() + 64 * 1024, RunFolder::kFileMax);
 }
 
 TEST(SuspectsTest, ARequestIsDescribedForPeople) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* deadly: a disk in a file whose server dies of one write: file=PATH at=OFFSET. Or slow=PATH
- * delay-ms=N: a write that begins while there is this file takes so long, beside all others. */
+ * delay-ms=N: a write that begins while there is this file takes so long, beside all others. With
+ * go=PATH it waits for this file before it dies, and takes it away. */
 #define NBDKIT_API_VERSION 2
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 
 static char* path;
 static char* slow;
+static char* go;
 static unsigned delay_ms;
 static int64_t deadly_at = -1;
 static int fd = -1;
@@ -23,6 +25,7 @@ static int deadly_config(const char* key, const char* value) {
   if (strcmp(key, "file") == 0) return (path = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
   if (strcmp(key, "at") == 0) return (deadly_at = nbdkit_parse_size(value)) < 0 ? -1 : 0;
   if (strcmp(key, "slow") == 0) return (slow = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
+  if (strcmp(key, "go") == 0) return (go = nbdkit_absolute_path(value)) == NULL ? -1 : 0;
   if (strcmp(key, "delay-ms") == 0) return nbdkit_parse_unsigned(key, value, &delay_ms);
   nbdkit_error("no such parameter: %s", key);
   return -1;
@@ -64,6 +67,8 @@ static int deadly_pwrite(void* handle, const void* buffer, uint32_t count, uint6
   (void)handle;
   (void)flags;
   if (deadly_at >= 0 && (uint64_t)deadly_at >= offset && (uint64_t)deadly_at < offset + count) {
+    const struct timespec pause = {0, 10000000};
+    while (go != NULL && unlink(go) != 0) nanosleep(&pause, NULL);
     abort();
   }
   struct timespec delay = {delay_ms / 1000, (long)(delay_ms % 1000) * 1000000};
