@@ -96,6 +96,10 @@ class Attachment final : private DetachPeer {
   const AttachOptions& options() const { return options_; }
   // What another keeper needs to go on, beside the status.
   Json handover() const;
+  // Whether handover() tells of a server that has been found to be the right one.
+  bool is_settled() const { return !recovering_ && change_ == Change::none; }
+  // What of it is in files of its own and could not be written when it changed.
+  Result<void> leave_missing_files();
   // What is worth keeping by somebody who outlives both us and the server: see StoredFiles.
   std::vector<int> files_to_store() const;
 
@@ -296,6 +300,7 @@ class Attachment final : private DetachPeer {
   std::vector<UniqueFd> remote_sockets_;  // which the kernel is to get
   std::vector<std::uint32_t> strangers_;  // devices that the kernel chose and others have locked
   std::string backend_;
+  bool files_missing_ = false;
   bool attached_ = false;
   bool closed_ = false;
   bool spared_ = false;  // whatever ends, the device and its server do not

@@ -311,8 +311,16 @@ Task<void> Attachment::start_successor(const Json& handover) {
 
 // For another keeper, should this one die.
 Result<void> Attachment::leave_files() {
+  files_missing_ = true;
   if (server_lock_) NBDKIT_TRY(server_lock_->name(*folder_, *index_));
-  return folder_->write_start(*index_, save_options_without_secrets(options_));
+  NBDKIT_TRY(folder_->write_start(*index_, save_options_without_secrets(options_)));
+  files_missing_ = false;
+  return {};
+}
+
+Result<void> Attachment::leave_missing_files() {
+  if (!files_missing_) return {};
+  return leave_files();
 }
 
 AttachmentStatus Attachment::status() const {

@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t kFixedWorkers = 4;  // of a guarded keeper, which must not need another
 constexpr Milliseconds kLookEvery{500};   // whether a device that is to go is free
+constexpr Seconds kWriteEvery{1};         // what could not be written before
 
 // What detach, resize and reattach take; `lazy` only where it is given.
 Result<void> read_switches(const RpcCall& call, bool& force, bool* lazy) {
@@ -100,6 +101,7 @@ Task<void> Keeper::live() {
   if (begun.ok()) {
     NBDKIT_CHECK(kept_.enter());
     ready_ = true;
+    write_later();
     store_files();
     report_.ready(fmt::format("/dev/nbd{}", attachment_.index()));
     tell_manager({});
@@ -243,15 +245,41 @@ void Keeper::notice_error() {
   last_error_at_ = std::chrono::duration_cast<Seconds>(since_1970).count();
 }
 
-void Keeper::write_state() {
-  notice_error();
+Result<void> Keeper::write_files() {
   Json json = to_json(status());
   json.set("boot_id", boot_id())
       .set("keeper_start_time", process_start_time(::getpid()))
       .set("handover", attachment_.handover());
   Result<void> written = attachment_.folder().write_state(attachment_.index(), json.dump(2) + "\n");
-  if (!written.ok()) log_.warning("", "{}", written.error().message());
-  if (ready_) tell_manager({});
+  if (written.ok()) written = attachment_.leave_missing_files();
+  return written;
+}
+
+void Keeper::write_state() {
+  notice_error();
+  Result<void> written = write_files();
+  unwritten_ = !written.ok();
+  if (unwritten_) log_.warning("", "{}; tried again", written.error().message());
+  if (!ready_) return;
+  tell_manager({});
+  write_later();
+}
+
+void Keeper::write_later() {
+  if (!unwritten_ || writes_later_ || !calls_.enter()) return;
+  writes_later_ = true;
+  finish(write_when_possible(), [this](Result<void>) {
+    writes_later_ = false;
+    calls_.leave();
+  });
+}
+
+// Nothing tells that there is room again.
+Task<void> Keeper::write_when_possible() {
+  while (unwritten_) {
+    co_await loop_.sleep(kWriteEvery, calls_);
+    if (ready_ && unwritten_ && attachment_.is_settled()) unwritten_ = !write_files().ok();
+  }
 }
 
 // `notice`: what matters more than the state.

@@ -72,6 +72,9 @@ class Keeper final : private ControlHandler {
   Task<void> leave();
   void store_files() const;
   void write_state();
+  Result<void> write_files();
+  void write_later();
+  Task<void> write_when_possible();
   void tell_manager(std::string_view notice) const;
 
   bool knows(std::string_view method) const override;
@@ -104,6 +107,8 @@ class Keeper final : private ControlHandler {
   bool ready_ = false;
   std::string noticed_;                        // errors and restarts, as of the last change
   std::optional<std::int64_t> last_error_at_;  // seconds since 1970
+  bool unwritten_ = false;                     // what would be said to the next keeper
+  bool writes_later_ = false;                  // write_when_possible() goes on
   bool lazy_ = false;                          // detach_when_free() goes on
   ExitCode exit_ = ExitCode::ok;
 };
