@@ -168,7 +168,10 @@ class Attachment final : private DetachPeer {
   // attachment_scan.cc
   std::string new_backend() const;
   Task<void> scan();
+  Task<void> scan_again();
+  Task<void> announce();
   Task<void> let_udev_look();
+  Task<void> settle();
   Result<void> raise_shield();
   Task<void> drop_shield();
 

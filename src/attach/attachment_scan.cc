@@ -59,15 +59,43 @@ Task<void> Attachment::scan() {
   }
 }
 
+// Other data is there. Whoever has looked at what was there before may have it open for a moment.
+Task<void> Attachment::scan_again() {
+  if (!options_.scan) co_return;
+  Result<NbdDevice> found = sysfs_.device(*index_);
+  if (!found.ok()) co_await fail(std::move(found).error());
+  NbdDevice device = std::move(found).value();
+  Nanoseconds until = loop_.now() + kNodeMax;
+  for (;;) {
+    auto look = [node = device.node(), number = device.number] {
+      return reread_partitions(node, number);
+    };
+    Result<void> read = co_await node_.call(kScanMax, std::move(look)).as_result();
+    if (read.ok()) break;
+    bool busy = read.error().code == std::errc::device_or_resource_busy;
+    if (!busy || loop_.now() >= until) co_await fail(std::move(read).error());
+    co_await loop_.sleep(kPause, gate_);
+  }
+  // The driver says nothing of a device without partitions.
+  co_await announce();
+  co_await settle();
+}
+
+Task<void> Attachment::announce() {
+  auto announce = [sysfs = sysfs_, index = *index_] {
+    return sysfs.set_attribute(index, "uevent", "change");
+  };
+  Result<void> announced = co_await loop_.blocking(std::move(announce)).as_result();
+  if (!announced.ok()) log_.warning("", "{}", announced.error().message());
+}
+
 // What the driver tells first may come before the identifier is there.
 Task<void> Attachment::let_udev_look() {
-  if (!options_.name.empty() || !options_.scan) {
-    auto announce = [sysfs = sysfs_, index = *index_] {
-      return sysfs.set_attribute(index, "uevent", "change");
-    };
-    Result<void> announced = co_await loop_.blocking(std::move(announce)).as_result();
-    if (!announced.ok()) log_.warning("", "{}", announced.error().message());
-  }
+  if (!options_.name.empty() || !options_.scan) co_await announce();
+  co_await settle();
+}
+
+Task<void> Attachment::settle() {
   Result<void> settled =
       co_await loop_.blocking([] { return settle_udev(kSettleMax); }).as_result();
   if (!settled.ok()) log_.warning("", "{}", settled.error().message());

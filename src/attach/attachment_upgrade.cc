@@ -50,6 +50,9 @@ Task<UpgradeReport> Attachment::upgrade(const UpgradeOptions& wanted) {
   if (!resized.ok()) log_.error("", "/dev/nbd{}: {}", *index_, resized.error().message());
   // The one before has not as much.
   if (export_.size > device_size) previous_.reset();
+  Result<void> scanned = Result<void>();
+  if (wanted.changes_data) scanned = co_await scan_again().as_result();
+  if (!scanned.ok()) log_.error("", "/dev/nbd{}: {}", *index_, scanned.error().message());
   co_return done.value();
 }
 

@@ -41,6 +41,15 @@ Result<std::uint64_t> scan_device(const std::string& node, dev_t number) {
   return size;
 }
 
+Result<void> reread_partitions(const std::string& node, dev_t number) {
+  Result<UniqueFd> fd = open_node(node, number, 0);
+  if (!fd.ok()) return std::move(fd).error();
+  if (::ioctl(fd.value().get(), BLKFLSBUF, 0) < 0) return os_error(node + ": BLKFLSBUF");
+  // EINVAL: of a driver without partitions (max_part=0).
+  if (::ioctl(fd.value().get(), BLKRRPART, 0) == 0 || errno == EINVAL) return {};
+  return os_error(node + ": reading the partition table");
+}
+
 Result<UniqueFd> claim_device(const std::string& node, dev_t number) {
   Result<UniqueFd> fd = open_node(node, number, O_EXCL);
   if (!fd.ok()) {

@@ -18,6 +18,10 @@ namespace nbdkit {
 // no_such_file_or_directory while the node is missing.
 Result<std::uint64_t> scan_device(const std::string& node, dev_t number);
 
+// The kernel reads the partition table again, and nothing of what it has kept of the device. Busy
+// while somebody has a partition open.
+Result<void> reread_partitions(const std::string& node, dev_t number);
+
 // Opens it exclusively and locks it: no mount, no udev while it is held. Busy when somebody has
 // claimed it (mounted, part of a volume, swap) or locked it.
 Result<UniqueFd> claim_device(const std::string& node, dev_t number);
