@@ -137,6 +137,7 @@ Result<Attachment::Launch> Attachment::launch_of(const UpgradeOptions& wanted) c
     options.folder = given.folder;
     options.environment = given.environment;
     options.file_mask = given.file_mask;
+    options.surroundings = given.surroundings;
   }
   if (!wanted.server.empty()) options.server = wanted.server;
   launch.program.reset(::open(options.server.c_str(), O_PATH | O_CLOEXEC));

@@ -30,6 +30,7 @@ struct Plan {
   std::vector<int> moved;                               // room for one number each
   int first_free = 3;                                   // above every `to`
   bool no_new_privileges = false;
+  const Surroundings* surroundings = nullptr;
 };
 
 Plan make_plan(const ProcessRequest& request, int null_fd) {
@@ -62,6 +63,7 @@ Plan make_plan(const ProcessRequest& request, int null_fd) {
   plan.moved.resize(plan.descriptors.size());
   plan.first_free = plan.descriptors.back().to + 1;
   plan.no_new_privileges = request.no_new_privileges;
+  plan.surroundings = request.surroundings;
   return plan;
 }
 
@@ -118,6 +120,7 @@ void run_program(const Plan& plan, int pinned) {
   int out = ::fcntl(pipe, F_DUPFD_CLOEXEC, plan.first_free);
   int pinned = plan.pinned >= 0 ? ::fcntl(plan.pinned, F_DUPFD_CLOEXEC, plan.first_free) : -1;
   bool ready = out >= 0 && (plan.pinned < 0 || pinned >= 0) && place_descriptors(plan);
+  if (ready && plan.surroundings != nullptr) plan.surroundings->apply();
   if (ready && plan.no_new_privileges) ready = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
   if (plan.file_mask) ::umask(static_cast<mode_t>(*plan.file_mask));
   if (ready && ::chdir(plan.folder) < 0) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "attach/surroundings.h"
 #include "base/parse.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
@@ -29,6 +30,7 @@ struct ProcessRequest {
   // NAME=value; null: ours. Lent.
   const std::vector<std::string>* environment = nullptr;
   bool no_new_privileges = false;
+  const Surroundings* surroundings = nullptr;  // null: ours. Lent.
 };
 
 // In a session of its own, so that a terminal's ^C does not reach it; default signal handling.

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "attach/surroundings.h"
 #include "base/parse.h"
 #include "guard/guards.h"
 
@@ -46,6 +47,7 @@ struct AttachOptions {
   std::string folder;                    // empty: the keeper's
   std::vector<std::string> environment;  // NAME=value
   std::optional<unsigned> file_mask;     // umask
+  Surroundings surroundings;
 
   // Adopt the device if it is attached already. `plugin` may be empty then, and the rest counts
   // only for a device that is not.

@@ -94,6 +94,7 @@ std::string dump(const SavedOptions& saved) {
       .set("folder", encode(options.folder))
       .set("environment", encode(options.environment))
       .set("file_mask", options.file_mask ? Json(*options.file_mask) : Json())
+      .set("surroundings", to_json(options.surroundings))
       .set("user", encode(options.user))
       .set("group", encode(options.group))
       .set("filters", encode(options.filters))
@@ -206,6 +207,9 @@ Result<SavedOptions> parse_saved_options(std::string_view text) {
   reader.read("environment", options.environment);
   auto mask = reader.optional_number("file_mask");
   if (mask) options.file_mask = static_cast<unsigned>(*mask);
+  // A keeper that did not know of these has left them as its own.
+  const Json* surroundings = json.value().find("surroundings");
+  if (surroundings != nullptr) options.surroundings = parse_surroundings(*surroundings);
   reader.read("user", options.user);
   reader.read("group", options.group);
   reader.read("filters", options.filters);

@@ -24,8 +24,8 @@ std::string save_options(const AttachOptions& options);
 // The same, for a file: without what may be a secret.
 std::string save_options_without_secrets(const AttachOptions& options);
 
-// What `given` wants to be other than `kept`, in words; empty: nothing. Environment and umask are
-// not looked at, and neither is the device.
+// What `given` wants to be other than `kept`, in words; empty: nothing. Environment, umask and
+// surroundings are not looked at, and neither is the device.
 std::string_view first_difference(const AttachOptions& kept, const AttachOptions& given);
 
 // Of a text that only root can have written; protocol_error when it is none of these.

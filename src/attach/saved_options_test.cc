@@ -28,6 +28,7 @@ AttachOptions every_option() {
   options.folder = "/srv/\xc3\xa4";
   options.environment = {"PATH=/bin", "API_TOKEN=hunter2", "EMPTY="};
   options.file_mask = 027;
+  options.surroundings.oom_score = -17;
   options.user = "nobody";
   options.group = "disk";
   options.filters = {"log", "delay"};
@@ -53,6 +54,7 @@ TEST(SavedOptionsTest, EverythingComesBack) {
   EXPECT_EQ(back.folder, options.folder);
   EXPECT_EQ(back.environment, options.environment);
   EXPECT_EQ(back.file_mask, options.file_mask);
+  EXPECT_EQ(back.surroundings.oom_score, -17);
   EXPECT_EQ(back.user, options.user);
   EXPECT_EQ(back.group, options.group);
   EXPECT_EQ(back.metrics, options.metrics);

@@ -91,6 +91,7 @@ Result<void> ServerProcess::start(const AttachOptions& options, const ServerReso
   request.file_mask = options.file_mask;
   if (!options.environment.empty()) request.environment = &options.environment;
   request.folder = options.folder;
+  request.surroundings = &options.surroundings;
   request.no_new_privileges = !options.user.empty();
   Result<ChildProcess> child = ChildProcess::start(request);
   if (!child.ok()) {

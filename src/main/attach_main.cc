@@ -194,6 +194,7 @@ Result<void> set_surroundings(AttachOptions& options) {
   mode_t mask = ::umask(077);
   ::umask(mask);
   options.file_mask = mask;
+  options.surroundings = Surroundings::ours();
   std::error_code error;
   options.folder = std::filesystem::current_path(error).string();
   if (!error) return {};
