@@ -32,9 +32,12 @@ BusyPoll::Machine BusyPoll::this_machine() {
 }
 
 bool BusyPoll::disturbed() {
+  bool begins = looks_ == 0;
   if (looks_++ % kLooksPerCheck != 0) return false;
-  long interruptions = machine_.interruptions();
-  return std::exchange(interruptions_, interruptions) != interruptions;
+  long before = std::exchange(interruptions_, machine_.interruptions());
+  if (begins || interruptions_ - before <= kInterruptionsMax) return false;
+  looks_ = 0;  // What happens while nobody looks does not count.
+  return true;
 }
 
 bool BusyPoll::begin() {

@@ -17,6 +17,8 @@ struct BusyPollTest : testing::Test {
     return waits;
   }
 
+  static constexpr unsigned kLooksPerInterruption =
+      BusyPoll::kLooksPerCheck / static_cast<unsigned>(BusyPoll::kInterruptionsMax) + 1;
   static inline long interruptions = 0;
   const BusyPoll::Machine machine{1, [] { return interruptions; }};
   BusyPoll poll{machine};
@@ -44,11 +46,29 @@ TEST_F(BusyPollTest, OneFindIsEnoughToGoOn) {
 
 TEST_F(BusyPollTest, GivesTheProcessorToOthersForAWhile) {
   waits_before_look(poll, true);
-  interruptions = 1;
+  interruptions = BusyPoll::kInterruptionsMax + 1;
   unsigned waits = 0;
   for (unsigned i = 0; i < 2 * BusyPoll::kLooksPerCheck; ++i)
     waits += waits_before_look(poll, true);
   EXPECT_EQ(waits, BusyPoll::kYieldedWaits + 1);
+}
+
+TEST_F(BusyPollTest, AFewInterruptionsAreOrdinary) {
+  for (unsigned i = 0; i < 10 * BusyPoll::kLooksPerCheck; ++i) {
+    if (i % kLooksPerInterruption == 0) ++interruptions;
+    EXPECT_EQ(waits_before_look(poll, true), 0U);
+  }
+}
+
+// Or a loop that has given way once would do so for ever.
+TEST_F(BusyPollTest, InterruptionsWhileItDoesNotLookDoNotCount) {
+  waits_before_look(poll, true);
+  interruptions = BusyPoll::kInterruptionsMax + 1;
+  unsigned waits = 0;
+  while (waits == 0) waits = waits_before_look(poll, true);
+  interruptions += 1000;
+  for (unsigned i = 0; i < BusyPoll::kLooksPerCheck; ++i) waits_before_look(poll, true);
+  EXPECT_EQ(waits_before_look(poll, true), 0U);
 }
 
 TEST_F(BusyPollTest, OnlySoManyLookAtTheSameTime) {
