@@ -77,6 +77,15 @@ class Netlink:
     def reconfigure(self, *ends, settings=b""):
         self.ask(self.family, RECONFIGURE, u32(INDEX, NUMBER) + (sockets(*ends) if ends else b"") + settings)
 
+    def replace_dead(self):
+        """The server on a new socket. Until the driver has noticed that the old one is dead, it drops it."""
+        while True:
+            server = Server()
+            self.reconfigure(server.kernel_end)
+            server.kernel_end.close()
+            if not server.closed.wait(1):
+                return server
+
     def disconnect(self):
         self.ask(self.family, DISCONNECT, u32(INDEX, NUMBER))
 

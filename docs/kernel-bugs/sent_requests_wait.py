@@ -4,14 +4,14 @@
 waits for its own timer (queue/io_timeout, 30 s by default). New requests go on at once."""
 from driver import DEAD_CONN_TIMEOUT, TIMEOUT, Netlink, Read, Server, conclude, queue, u64
 
-control, first, second = Netlink(), Server(), Server()
+control, first = Netlink(), Server()
 control.connect(first.kernel_end, settings=u64(TIMEOUT, 0) + u64(DEAD_CONN_TIMEOUT, 60))
 queue("io_timeout", 4000)
 first.fall_silent()
 sent = Read()
 first.arrived.wait()
 first.die()
-control.reconfigure(second.kernel_end)
+control.replace_dead()
 newer = Read(1 << 20).result()
 sent.result()
 control.disconnect()
