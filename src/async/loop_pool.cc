@@ -64,7 +64,13 @@ Result<void> LoopPool::fix(std::size_t loops) {
   // What is kept for coroutines is the thread's own.
   std::promise<Result<void>> stocked;
   Loop& first = members_.front()->loop;
-  post(first, [&first, &stocked] { stocked.set_value(first.stock()); });
+  post(first, [&first, &stocked] {
+    Result<void> done = first.stock();
+    // To touch so much memory may take longer than a real-time thread may go on without waiting:
+    // then it is an ordinary one by now.
+    Thread::serves();
+    stocked.set_value(std::move(done));
+  });
   return stocked.get_future().get();
 }
 
