@@ -12,6 +12,7 @@
 
 #include "attach/queue_settings.h"
 #include "attach/server_command.h"
+#include "base/secret.h"
 
 namespace nbdkit {
 namespace {

@@ -5,7 +5,7 @@
 #include <array>
 #include <cctype>
 
-#include "attach/server_command.h"
+#include "base/secret.h"
 
 namespace nbdkit {
 namespace {

@@ -2,46 +2,12 @@
 #include "attach/server_command.h"
 
 #include <algorithm>
-#include <array>
-#include <cctype>
 #include <limits>
 
 #include "base/parse.h"
 
 namespace nbdkit {
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return out;
-}
-
-bool is_secret_key(std::string_view key) {
-  constexpr std::array<std::string_view, 9> kSecretWords{
-      "password", "passwd", "passphrase", "secret", "token", "cookie", "credential", "auth", "key"};
-  std::string word = lower(key);
-  return std::any_of(kSecretWords.begin(), kSecretWords.end(), [&](std::string_view secret) {
-    return word.find(secret) != std::string::npos;
-  });
-}
-
-// These say where the secret is, not what it is: a prompt, a file, a descriptor.
-bool is_indirect(std::string_view value) {
-  return value.empty() || value == "-" || value.starts_with('+');
-}
-
-// The password in scheme://user:PASSWORD@host; empty when there is none.
-std::string_view url_password(std::string_view value) {
-  std::size_t begin = value.find("://");
-  if (begin == std::string_view::npos) return {};
-  std::string_view authority = value.substr(begin + 3);
-  authority = authority.substr(0, authority.find('/'));
-  std::size_t at = authority.rfind('@');
-  std::size_t colon = authority.find(':');
-  if (at == std::string_view::npos || colon == std::string_view::npos || colon > at) return {};
-  return authority.substr(colon + 1, at - colon - 1);
-}
 
 // What follows `--filter=` or, in the next argument, `--filter`.
 void collect_filters(const std::vector<std::string>& arguments, std::vector<std::string>& filters) {
@@ -117,15 +83,6 @@ std::vector<std::string> filter_names(const AttachOptions& options) {
   collect_filters(options.plugin, filters);
   for (std::string& filter : filters) filter = module_name(filter, "filter");
   return filters;
-}
-
-std::string_view secret_in(std::string_view parameter) {
-  std::size_t equals = parameter.find('=');
-  if (equals != std::string_view::npos && is_secret_key(parameter.substr(0, equals))) {
-    std::string_view value = parameter.substr(equals + 1);
-    return is_indirect(value) ? std::string_view() : value;
-  }
-  return url_password(parameter);
 }
 
 }  // namespace nbdkit

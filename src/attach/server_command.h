@@ -37,8 +37,4 @@ std::string plugin_name(const AttachOptions& options);
 // Outermost first, wherever on the command line they stand.
 std::vector<std::string> filter_names(const AttachOptions& options);
 
-// The part of a parameter that may be a secret, by its key (password=...) or because it is a URL
-// with a password; empty when there is none. A view of `parameter`.
-std::string_view secret_in(std::string_view parameter);
-
 }  // namespace nbdkit

@@ -46,19 +46,5 @@ TEST(ServerCommandTest, DescriptorsInParametersAreKept) {
   EXPECT_EQ(named_descriptors(options_for({"memory", "size=5"})), std::vector<int>());
 }
 
-TEST(ServerCommandTest, SecretsAreFound) {
-  EXPECT_EQ(secret_in("password=hunter2"), "hunter2");
-  EXPECT_EQ(secret_in("proxy-Password=x"), "x");
-  EXPECT_EQ(secret_in("url=https://me:hunter2@host/path"), "hunter2");
-  EXPECT_EQ(secret_in("https://me:a@b@host"), "a@b");
-}
-
-TEST(ServerCommandTest, WhatIsNoSecretStaysReadable) {
-  for (std::string_view plain : {"size=1G", "password=-", "password=+/etc/secret", "disk.img",
-                                 "url=https://host:8080/a@b", "url=https://me@host", "-r"}) {
-    EXPECT_EQ(secret_in(plain), "") << plain;
-  }
-}
-
 }  // namespace
 }  // namespace nbdkit

@@ -45,6 +45,15 @@ bool is_secret_key(std::string_view key) {
   });
 }
 
+std::string_view secret_in(std::string_view parameter) {
+  std::size_t equals = parameter.find('=');
+  if (equals != std::string_view::npos && is_secret_key(parameter.substr(0, equals))) {
+    std::string_view value = parameter.substr(equals + 1);
+    return is_indirect(value) ? std::string_view() : value;
+  }
+  return url_password(parameter);
+}
+
 std::string shown_parameter(std::string_view key, std::string_view value) {
   if (is_secret_key(key) && !is_indirect(value)) return fmt::format("{}={}", key, kMask);
   return fmt::format("{}={}", key, without_password(value));

@@ -36,5 +36,19 @@ TEST(Secret, OfAUrlOnlyThePasswordIsHidden) {
   }
 }
 
+TEST(Secret, IsFoundInAParameter) {
+  EXPECT_EQ(secret_in("password=hunter2"), "hunter2");
+  EXPECT_EQ(secret_in("proxy-Password=x"), "x");
+  EXPECT_EQ(secret_in("url=https://me:hunter2@host/path"), "hunter2");
+  EXPECT_EQ(secret_in("https://me:a@b@host"), "a@b");
+}
+
+TEST(Secret, WhatIsNoneStaysReadable) {
+  for (std::string_view plain : {"size=1G", "password=-", "password=+/etc/secret", "disk.img",
+                                 "url=https://host:8080/a@b", "url=https://me@host", "-r"}) {
+    EXPECT_EQ(secret_in(plain), "") << plain;
+  }
+}
+
 }  // namespace
 }  // namespace nbdkit

@@ -18,6 +18,7 @@
 #include "attach/listing.h"
 #include "attach/server_command.h"
 #include "base/notify_socket.h"
+#include "base/secret.h"
 #include "main/attach_changes.h"
 #include "main/attach_detach.h"
 #include "main/attach_diagnose.h"
